@@ -1,0 +1,53 @@
+"""OpenEnv's API, Gymnasium's speed, a real sandbox per session, on any Linux box.
+
+The public names are the ones listed here, and nothing else is public. They load on first
+use: a worker in its sandbox imports `envhub.worker`, which runs this file first, and must
+not pay for the hub or for Starlette.
+"""
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from envhub.authoring.agent import AgentSandbox as AgentSandbox
+    from envhub.authoring.environment import Environment as Environment
+    from envhub.authoring.types import Action as Action
+    from envhub.authoring.types import Observation as Observation
+    from envhub.authoring.types import State as State
+    from envhub.errors import EnvhubError as EnvhubError
+    from envhub.hub.embedded import EmbeddedSession as EmbeddedSession
+    from envhub.hub.embedded import make as make
+    from envhub.hub.hub import Hub as Hub
+    from envhub.hub.results import Record as Record
+    from envhub.hub.results import StepResult as StepResult
+    from envhub.hub.session import Session as Session
+else:
+    _HOME = {
+        "Action": "envhub.authoring.types",
+        "AgentSandbox": "envhub.authoring.agent",
+        "EmbeddedSession": "envhub.hub.embedded",
+        "Environment": "envhub.authoring.environment",
+        "EnvhubError": "envhub.errors",
+        "Hub": "envhub.hub.hub",
+        "Observation": "envhub.authoring.types",
+        "Record": "envhub.hub.results",
+        "Session": "envhub.hub.session",
+        "State": "envhub.authoring.types",
+        "StepResult": "envhub.hub.results",
+        "make": "envhub.hub.embedded",
+    }
+    __all__ = sorted(_HOME)
+
+    def __getattr__(name):
+        """Load a public name from the module that defines it (PEP 562)."""
+        from importlib import import_module
+
+        try:
+            return getattr(import_module(_HOME[name]), name)
+        except KeyError:
+            raise AttributeError(f"module 'envhub' has no attribute {name!r}") from None
+
+    def __dir__():
+        """List the public names, so that a REPL completes them."""
+        return __all__

@@ -1,0 +1,5 @@
+"""`python -m envhub`: the command line."""
+
+from envhub.cli import main
+
+main()

@@ -1,0 +1,248 @@
+"""Sandboxes for agent code, as an environment uses them.
+
+Agent code never runs in the environment's process, nor in one forked from it: what is asked
+for here is forked from a runner zygote that has never held anything hidden. The hub brokers
+it over a second socket of the session and hands over one end of a new one. Blocking calls.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from envhub.errors import AgentSandboxFailed, RemoteProtocolError
+from envhub.runner.channel import Channel
+from envhub.wire import plain
+from envhub.wire.messages import (
+    BROKER_REPLIES,
+    MAX_BROKER_BYTES,
+    AgentEnded,
+    AgentOpened,
+    AgentRefused,
+    KillAgent,
+    OpenAgent,
+    decode,
+    encode,
+)
+from envhub.wire.plain import NotPlain
+
+OPEN_TIMEOUT_S = 20.0  # the runner zygote may have to be started first
+_GRACE_S = 5.0  # for the keeper to say what it saw, after the time it was given
+
+
+class AgentRaised(Exception):
+    """The agent's function raised.
+
+    Args:
+        type_name: the exception's class, by name.
+        message: its text.
+    """
+
+    def __init__(self, type_name: str, message: str) -> None:
+        super().__init__(f"{type_name}: {message}")
+        self.type_name = type_name
+        self.message = message
+
+
+class AgentStopped(Exception):
+    """The agent's process ended, was too slow, or printed too much, before it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How executing a piece of agent code went.
+
+    Args:
+        stdout: what it printed; bytes that are not UTF-8 are replaced.
+        stderr: the same, tracebacks included.
+        exit_code: 0, or 1 after an exception, or the process's own; negative for a signal;
+            None when it was cut short.
+        cut: what cut it short: "timeout", "output", "memory", "killed"; or None.
+        alive: False when the interpreter's process ended. The next run starts a new one on
+            the same files.
+    """
+
+    stdout: str
+    stderr: str
+    exit_code: int | None
+    cut: str | None
+    alive: bool
+
+
+class _Broker:
+    """The session's second socket. One question at a time."""
+
+    def __init__(self, hub: socket.socket) -> None:
+        self._hub = hub
+        self._hub.settimeout(OPEN_TIMEOUT_S)
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self.ended: dict[int, AgentEnded] = {}
+
+    def open(self) -> tuple[int, socket.socket]:
+        with self._lock:
+            number = next(self._numbers)
+            try:
+                self._hub.send(encode(OpenAgent(number)))
+                return number, self._wait_for(number)
+            except TimeoutError:
+                raise AgentSandboxFailed(
+                    f"no sandbox for agent code within {OPEN_TIMEOUT_S:g} s"
+                ) from None
+            except OSError as error:
+                raise AgentSandboxFailed(f"the hub is gone: {error}") from None
+
+    def kill(self, number: int) -> None:
+        with self._lock:
+            try:
+                self._hub.send(encode(KillAgent(number)))
+            except OSError:
+                pass  # the hub is gone, and so will everything be
+
+    def _wait_for(self, number: int) -> socket.socket:
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(self._hub, MAX_BROKER_BYTES, 1)
+            match decode(BROKER_REPLIES, data):
+                case AgentOpened(agent=agent):
+                    opened = socket.socket(fileno=descriptors[0])
+                    if agent == number:
+                        return opened
+                    opened.close()  # of a question that timed out
+                case AgentRefused(agent=agent, message=message) if agent == number:
+                    raise AgentSandboxFailed(message)
+                case AgentEnded(agent=agent) as note:
+                    self.ended[agent] = note
+                case _:
+                    pass
+
+
+_broker: _Broker | None = None
+
+
+def connect(hub: socket.socket) -> None:
+    """Tell this process where to ask. Called once by the worker, before the environment."""
+    global _broker
+    _broker = _Broker(hub)
+
+
+class AgentSandbox:
+    """One sandbox with a Python interpreter in it, for code that an agent wrote.
+
+    Its files (below /workspace, where it starts) and its interpreter's names last until it
+    is closed. It has no network, and sees nothing of the environment.
+
+    Use `AgentSandbox.open()`; it is a context manager.
+    """
+
+    def __init__(self, number: int, keeper: socket.socket) -> None:
+        self._number = number
+        self._channel = Channel(keeper)
+        self._open = True
+
+    @classmethod
+    def open(cls) -> AgentSandbox:
+        """Return a new sandbox, isolated and ready.
+
+        Raises:
+            AgentSandboxFailed: it could not be had: the manifest does not say
+                `agent_code = true`, the session has too many, or a layer failed.
+        """
+        if _broker is None:
+            raise AgentSandboxFailed(
+                "no sandboxes for agent code here",
+                hint="put `agent_code = true` into env.toml, and run inside envhub",
+            )
+        number, keeper = _broker.open()
+        keeper.settimeout(OPEN_TIMEOUT_S)
+        sandbox = cls(number, keeper)
+        try:
+            hello = sandbox._channel.receive()
+        except (OSError, RemoteProtocolError) as error:
+            sandbox.close()
+            raise AgentSandboxFailed(f"the agent's sandbox did not start: {error}") from None
+        if hello is None or "layers" not in hello:
+            sandbox.close()
+            raise AgentSandboxFailed(f"the agent's sandbox did not start: {_why(hello)}")
+        return sandbox
+
+    def run(self, code: str, *, stdin: str = "", timeout_s: float = 10.0) -> Ran:
+        """Execute `code` where earlier runs left off, and say how it went.
+
+        Args:
+            code: Python source.
+            stdin: what it reads from standard input.
+            timeout_s: wall clock; past it everything in the sandbox is killed.
+
+        Raises:
+            AgentSandboxFailed: the sandbox itself is gone.
+        """
+        reply = self._ask({"run": code, "stdin": stdin, "timeout_s": timeout_s}, timeout_s)
+        try:
+            ran = Ran(**reply["ran"])
+        except (KeyError, TypeError) as error:
+            raise AgentSandboxFailed(f"the keeper broke the protocol: {error}") from None
+        return ran
+
+    def call(self, function: str, *args: Any, timeout_s: float = 10.0, **kwargs: Any) -> Any:
+        """Call a function that an earlier run defined; plain literals in and out.
+
+        Raises:
+            AgentRaised: the function raised.
+            AgentStopped: its process ended or was killed before it answered.
+            NotPlain: an argument or the result is not a plain literal.
+            AgentSandboxFailed: the sandbox itself is gone.
+        """
+        arguments = {"args": plain.to_json(list(args)), "kwargs": plain.to_json(kwargs)}
+        request = {"call": function, **arguments, "timeout_s": timeout_s}
+        reply = self._ask(request, timeout_s)
+        match reply:
+            case {"value": value}:
+                return plain.from_json(value)
+            case {"raised": [str(type_name), str(message)]}:
+                raise AgentRaised(type_name, message)
+            case {"unfit": str(message)}:
+                raise NotPlain(message)
+            case {"stopped": str(why)}:
+                raise AgentStopped(why)
+            case _:
+                raise NotPlain("the reply is none")
+
+    def close(self) -> None:
+        """Kill everything in the sandbox. Idempotent."""
+        if self._open:
+            self._open = False
+            self._channel.socket.close()
+            if _broker is not None:
+                _broker.kill(self._number)
+
+    def __enter__(self) -> AgentSandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        if not self._open:
+            raise AgentSandboxFailed("the agent's sandbox is closed")
+        try:
+            self._channel.socket.settimeout(timeout_s + _GRACE_S)
+            self._channel.send(request)
+            reply = self._channel.receive()
+        except (OSError, RemoteProtocolError) as error:
+            self.close()
+            raise AgentSandboxFailed(f"the agent's sandbox is gone: {error}") from None
+        if reply is None:
+            self.close()
+            raise AgentSandboxFailed("the agent's sandbox ended")
+        return reply
+
+
+def _why(hello: dict[str, Any] | None) -> str:
+    return json.dumps(hello)[:500] if hello else "it ended at once"
+
+
+__all__ = ["AgentRaised", "AgentSandbox", "AgentStopped", "NotPlain", "Ran"]

@@ -1,0 +1,264 @@
+"""From an environment's annotations to bytes and back: decode, encode, JSON Schema.
+
+A type may be a pydantic model, a dataclass, a TypedDict or a msgspec Struct. pydantic models
+are called as OpenEnv calls them (`model_validate`, then `model_dump`, then its serializer),
+because their authors override these methods.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import typing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+import pydantic_core
+from pydantic import BaseModel, TypeAdapter
+
+from envhub.errors import InvalidAction
+from envhub.wire import arrays
+from envhub.wire.messages import Form
+
+_LIFTED = ("reward", "done", "truncated")
+
+
+class Codec(Protocol):
+    """How values of one type become bytes and back."""
+
+    def load(self, value: Any) -> Any:
+        """Return the typed value; raise InvalidAction."""
+        ...
+
+    def dump(self, value: Any) -> dict[str, Any]:
+        """Return the value as a plain mapping."""
+        ...
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        ...
+
+
+class ModelCodec:
+    """A pydantic model."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._model = model
+
+    def load(self, value: Any) -> Any:
+        """Return the validated model."""
+        try:
+            return self._model.model_validate(value)
+        except pydantic_core.ValidationError as error:
+            raise _invalid(error) from None
+
+    def dump(self, value: Any) -> dict[str, Any]:
+        """Return the model's own dump; OpenEnv leaves out what it lifts."""
+        if not hasattr(value, "model_dump"):
+            name = type(value).__name__
+            raise AttributeError(f"'{name}' object has no attribute 'model_dump'")
+        dumped: dict[str, Any] = value.model_dump()
+        return dumped
+
+    def schema(self) -> dict[str, Any]:
+        """Return the model's JSON Schema."""
+        return self._model.model_json_schema()
+
+
+class AdapterCodec:
+    """A dataclass, a TypedDict, or anything else that pydantic can adapt."""
+
+    def __init__(self, kind: Any) -> None:
+        self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
+
+    def load(self, value: Any) -> Any:
+        """Return the validated value."""
+        try:
+            return self._adapter.validate_python(value)
+        except pydantic_core.ValidationError as error:
+            raise _invalid(error) from None
+
+    def dump(self, value: Any) -> dict[str, Any]:
+        """Return the value as a mapping; one that is none stands under "value"."""
+        return _mapping(self._adapter.dump_python(value))
+
+    def schema(self) -> dict[str, Any]:
+        """Return the adapter's JSON Schema."""
+        return self._adapter.json_schema()
+
+
+class StructCodec:
+    """A msgspec Struct."""
+
+    def __init__(self, kind: type[msgspec.Struct]) -> None:
+        self._kind = kind
+
+    def load(self, value: Any) -> Any:
+        """Return the converted Struct."""
+        try:
+            return msgspec.convert(value, self._kind)
+        except msgspec.ValidationError as error:
+            detail = [{"type": "struct", "loc": [], "msg": str(error), "input": value}]
+            text = pydantic_core.to_json(detail, fallback=repr)
+            raise InvalidAction(str(error), detail=text) from None
+
+    def dump(self, value: Any) -> dict[str, Any]:
+        """Return the Struct as a mapping."""
+        return _mapping(msgspec.to_builtins(value, enc_hook=lambda other: other))
+
+    def schema(self) -> dict[str, Any]:
+        """Return the Struct's JSON Schema."""
+        return msgspec.json.schema(self._kind)
+
+
+def codec(kind: Any) -> Codec:
+    """Return how values of `kind` become bytes and back."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return ModelCodec(kind)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return StructCodec(kind)
+    return AdapterCodec(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What an environment's annotations say.
+
+    Args:
+        action: of `step`'s first argument.
+        observation: of `step`'s result.
+        state: of the property `state`.
+        reset_options: names that `reset` takes; None when it takes any.
+        step_options: names that `step` takes beside the action; None when it takes any.
+    """
+
+    action: Codec
+    observation: Codec
+    state: Codec
+    reset_options: tuple[str, ...] | None
+    step_options: tuple[str, ...] | None
+
+
+def read(environment: type) -> Signature:
+    """Return what the class's annotations say; what they leave out may be anything."""
+    step = _method(environment, "step")
+    hints = _hints(step)
+    parameters = [p for p in inspect.signature(step).parameters if p != "self"]
+    action = hints.get(parameters[0], Any) if parameters else Any
+    state = inspect.getattr_static(environment, "state", None)
+    getter = state.fget if isinstance(state, property) and state.fget else None
+    return Signature(
+        codec(_plain(action)),
+        codec(_plain(hints.get("return", Any))),
+        codec(_plain(_hints(getter).get("return", Any) if getter else Any)),
+        _names(_method(environment, "reset"), skip=1),
+        _names(step, skip=2),
+    )
+
+
+def _method(environment: type, name: str) -> Any:
+    """Return the method that answers: the `_async` twin if the class has one of its own."""
+    twin = getattr(environment, f"{name}_async", None)
+    method = getattr(environment, name, None)
+    chosen = method if method is not None else twin
+    if not callable(chosen):
+        raise TypeError(f"`{environment.__name__}` has no method `{name}`")
+    return chosen
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except NameError as error:
+        raise TypeError(f"the annotations of `{function.__qualname__}`: {error}") from error
+
+
+def _plain(kind: Any) -> Any:
+    """A type variable that nobody filled in says nothing."""
+    return Any if isinstance(kind, typing.TypeVar) else kind
+
+
+def _names(function: Any, *, skip: int) -> tuple[str, ...] | None:
+    parameters = list(inspect.signature(function).parameters.values())[skip:]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return tuple(p.name for p in parameters if p.kind is not p.VAR_POSITIONAL)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def _invalid(error: pydantic_core.ValidationError) -> InvalidAction:
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
+    message = f"{first['msg']} - at `${where}`"
+    detail = pydantic_core.to_json(error.errors(), inf_nan_mode="null", fallback=repr)
+    return InvalidAction(message, detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One reply of an environment, encoded. See `wire.messages.Observed`."""
+
+    payload: bytes
+    reward: float | None
+    terminated: bool
+    truncated: bool
+    metadata: bytes
+
+
+def outcome(kind: Codec, value: Any, form: Form) -> Outcome:
+    """Return an observation in the form of the call.
+
+    Raises:
+        ValueError: the reward is not a finite number, or something in it has no such form.
+    """
+    fields = kind.dump(value)
+    reward = getattr(value, "reward", fields.get("reward"))
+    done = bool(getattr(value, "done", fields.get("done", False)))
+    truncated = bool(getattr(value, "truncated", fields.get("truncated", False)))
+    for name in _LIFTED:
+        fields.pop(name, None)
+    if form == "json":
+        return _openenv(fields, reward, done, truncated)
+    if reward is not None and not (_is_number(reward) and math.isfinite(reward)):
+        raise ValueError(f"the reward must be a finite number or None, and is {reward!r}")
+    metadata = fields.pop("metadata", {})
+    number = None if reward is None else float(reward)
+    return Outcome(encode_native(fields), number, done, truncated, encode_native(metadata))
+
+
+def _openenv(fields: dict[str, Any], reward: Any, done: bool, truncated: bool) -> Outcome:
+    """OpenEnv's envelope: reward and done beside the observation, metadata in both places."""
+    data: dict[str, Any] = {"observation": fields, "reward": reward, "done": done or truncated}
+    if fields.get("metadata"):
+        data["metadata"] = fields["metadata"]
+    number = float(reward) if _is_number(reward) and math.isfinite(reward) else None
+    return Outcome(encode_openenv(data), number, done, truncated, b"\x80")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, bool | int | float) or type(value).__module__ == "numpy"
+
+
+def encode_openenv(value: Any) -> bytes:
+    """Return JSON as pydantic writes it; numpy's scalars and arrays become plain ones."""
+    return pydantic_core.to_json(value, inf_nan_mode="null", fallback=arrays.as_builtin)
+
+
+def decode_openenv(data: bytes) -> Any:
+    """Return what OpenEnv's server would have loaded."""
+    return json.loads(data)
+
+
+def encode_native(value: Any) -> bytes:
+    """Return MessagePack; arrays keep dtype and shape."""
+    return arrays.ENCODER.encode(value)
+
+
+def decode_native(data: bytes) -> Any:
+    """Return what `encode_native` was given, models as mappings."""
+    return arrays.DECODER.decode(data)

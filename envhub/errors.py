@@ -1,0 +1,216 @@
+"""Every error that envhub raises on purpose.
+
+* EnvhubError
+    * UsageError                  the caller broke the contract; do not retry
+        * UnknownEnvironment
+        * ResetNeeded
+        * InvalidAction
+        * InvalidOption
+        * SessionClosed
+        * HubForked
+    * CapacityError               the hub is full or closing; retry later
+    * EnvironmentFailed           the environment's own code raised
+    * WorkerError                 the process under the environment is gone
+        * WorkerStartFailed
+        * WorkerLost
+        * LimitExceeded
+        * DeadlineExceeded
+    * AgentSandboxFailed          a sandbox for agent code could not be had
+    * ProtocolError               bytes on a socket were not a valid message
+        * LocalProtocolError
+        * RemoteProtocolError
+    * ManifestError               an `env.toml` says something impossible
+
+Two questions place a new error: which boundary did the failure cross, and what should the
+caller do about it? `code` is the name on the wire and in metrics; it never changes once
+released. `retryable` is the answer to the second question. `hint`, where there is one, says
+what to do next. What the machine cannot isolate is `envhub_sandbox.SandboxError`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EnvhubError(Exception):
+    """Base of every error that envhub raises on purpose.
+
+    Args:
+        message: what was expected and what came, one sentence without a full stop.
+        hint: what the reader can do about it, or "".
+    """
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(EnvhubError):
+    """The caller broke the contract of the API or of the wire."""
+
+    code = "usage"
+
+
+class UnknownEnvironment(UsageError):
+    """No environment of that name is on the search path."""
+
+    code = "unknown_environment"
+
+
+class ResetNeeded(UsageError):
+    """`step` was called before `reset`, or after the episode ended."""
+
+    code = "reset_needed"
+
+
+class InvalidAction(UsageError):
+    """The action does not fit the environment's action type.
+
+    Args:
+        message: the first thing that is wrong, with its path.
+        detail: every error as JSON, in pydantic's form.
+    """
+
+    code = "invalid_action"
+
+    def __init__(self, message: str, *, detail: bytes = b"[]", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.detail = detail
+
+
+class InvalidOption(UsageError):
+    """`reset` was given an option that the environment does not know, or of a wrong type."""
+
+    code = "invalid_option"
+
+
+class SessionClosed(UsageError):
+    """The session was closed, by its owner or with its hub."""
+
+    code = "session_closed"
+
+
+class HubForked(UsageError):
+    """The program forked after its hub had started; a hub serves one process only."""
+
+    code = "hub_forked"
+
+
+class CapacityError(EnvhubError):
+    """No place became free before the deadline, or the hub is closing.
+
+    Args:
+        message: which of the two.
+        active: sessions that were open; 0 when that is not the reason.
+        limit: how many may be.
+    """
+
+    code = "capacity"
+    retryable = True
+
+    def __init__(
+        self, message: str, *, active: int = 0, limit: int = 0, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.active = active
+        self.limit = limit
+
+
+class EnvironmentFailed(EnvhubError):
+    """The environment's own code raised.
+
+    Args:
+        message: type and text of the author's exception.
+        traceback: of the author's frames, as text from inside the worker.
+        output: what the environment had printed during this call, the last part of it.
+    """
+
+    code = "environment_failed"
+
+    def __init__(
+        self, message: str, *, traceback: str = "", output: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.traceback = traceback
+        self.output = output
+
+
+class WorkerError(EnvhubError):
+    """The process under the environment is gone.
+
+    Args:
+        message: what it was doing and why it ended.
+        verdict: why the process ended, from `envhub_sandbox.Cause`; "" when unknown.
+        output: what it had printed, the last part of it.
+    """
+
+    code = "worker"
+    retryable = True
+
+    def __init__(
+        self, message: str, *, verdict: str = "", output: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.verdict = verdict
+        self.output = output
+
+
+class WorkerStartFailed(WorkerError):
+    """The worker ended, or said nothing, before it was ready. Not retried: it would recur."""
+
+    code = "worker_start_failed"
+    retryable = False
+
+
+class WorkerLost(WorkerError):
+    """The session's process ended in the middle of an episode."""
+
+    code = "worker_lost"
+
+
+class LimitExceeded(WorkerError):
+    """The sandbox ended the process because it passed a limit of its policy."""
+
+    code = "limit_exceeded"
+    retryable = False
+
+
+class DeadlineExceeded(WorkerError):
+    """The call was not answered in time; the session's process was killed."""
+
+    code = "deadline_exceeded"
+    retryable = False
+
+
+class AgentSandboxFailed(EnvhubError):
+    """A sandbox for agent code could not be opened, or its keeper broke the protocol."""
+
+    code = "agent_sandbox_failed"
+    retryable = True
+
+
+class ProtocolError(EnvhubError):
+    """Bytes on a socket were not a valid message."""
+
+    code = "protocol"
+
+
+class LocalProtocolError(ProtocolError):
+    """We tried to send something that the protocol forbids: a bug on this side."""
+
+    code = "local_protocol"
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent something that the protocol forbids."""
+
+    code = "remote_protocol"
+
+
+class ManifestError(EnvhubError):
+    """An `env.toml` is not valid; the message names file and key."""
+
+    code = "manifest"

@@ -1,0 +1,1 @@
+"""The trusted host side: manifests, workers, pools and sessions."""

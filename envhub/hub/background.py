@@ -1,0 +1,62 @@
+"""A hub on a thread of its own, for programs without an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import uvloop
+
+from envhub.errors import HubForked, SessionClosed
+from envhub.hub.hub import Hub
+
+_CLOSE_S = 30.0
+T = TypeVar("T")
+
+
+class BackgroundHub:
+    """A hub on a thread of its own."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.owner = os.getpid()
+        self._loop = uvloop.new_event_loop()
+        self._stop = asyncio.Event()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="envhub-hub", daemon=True)
+        self._thread.start()
+        self._started.wait()
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` on the hub's loop and return its result."""
+        if os.getpid() != self.owner:
+            work.close()
+            raise HubForked(
+                "this process was forked after the hub had started",
+                hint="call envhub.make again here, or use the start method `spawn`",
+            )
+        if not self._thread.is_alive():
+            work.close()
+            raise SessionClosed("the hub of this session is closed")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def close(self) -> None:
+        """End it and wait. Idempotent; does nothing in a fork."""
+        if os.getpid() == self.owner and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(_CLOSE_S)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        async with self.hub:
+            self._started.set()
+            await self._stop.wait()

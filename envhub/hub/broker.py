@@ -1,0 +1,162 @@
+"""The broker: opens sandboxes for agent code on a session's behalf.
+
+The session's process asks on a socket of its own, and is sent one end of a new one; the hub
+receives no descriptor from it. What it may cost is bounded here: sandboxes at a time, and
+wishes that wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+from anyio.abc import TaskGroup
+
+from envhub.errors import EnvhubError, RemoteProtocolError
+from envhub.hub.process import ForkedProcess, SessionProcess
+from envhub.hub.worker import Worker
+from envhub.wire.messages import (
+    BROKER_REQUESTS,
+    MAX_BROKER_BYTES,
+    AgentEnded,
+    AgentOpened,
+    AgentRefused,
+    BrokerReply,
+    KillAgent,
+    OpenAgent,
+    decode,
+    encode,
+)
+from envhub_sandbox import SandboxError
+
+MAX_AGENTS = 4  # at once: a session then holds eight descriptors of the hub
+_FORK_S = 15.0
+_MESSAGE_CHARACTERS = 4000
+
+
+class Broker:
+    """Serves one session process until it ends.
+
+    Args:
+        process: whose `broker` socket is served.
+        runner: returns the worker that agent sandboxes are forked from.
+        tasks: where forks run.
+    """
+
+    def __init__(
+        self,
+        process: SessionProcess,
+        runner: Callable[[], Awaitable[Worker]],
+        tasks: TaskGroup,
+    ) -> None:
+        assert process.broker is not None
+        self._process = process
+        self._socket = process.broker
+        self._socket.setblocking(False)
+        self._runner = runner
+        self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
+        self._opening = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._agents: dict[int, ForkedProcess] = {}
+        self._closed = False
+        self._loop.add_reader(self._socket.fileno(), self._read)
+
+    async def aclose(self) -> None:
+        """Kill every agent sandbox of the session and reap it. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._socket.fileno())
+        for process in list(self._agents.values()):
+            process.kill("closed")
+        await self._idle.wait()
+        for process in list(self._agents.values()):
+            process.kill("closed")
+            await self._end(process)
+        self._agents.clear()
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(MAX_BROKER_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._socket.fileno())
+            return
+        try:
+            request = decode(BROKER_REQUESTS, data)
+        except RemoteProtocolError:
+            self._process.kill("protocol")
+            return
+        match request:
+            case OpenAgent(agent=number):
+                self._ask_to_open(number)
+            case KillAgent(agent=number):
+                if number in self._agents:
+                    self._agents[number].kill("closed")
+
+    def _ask_to_open(self, number: int) -> None:
+        if number in self._agents or len(self._agents) + self._opening >= 2 * MAX_AGENTS:
+            self._process.kill("protocol")  # it does not wait for answers, or repeats itself
+            return
+        self._opening += 1
+        self._idle.clear()
+        self._tasks.start_soon(self._open, number)
+
+    async def _open(self, number: int) -> None:
+        try:
+            if not await self._wait_for_room():
+                self._tell(AgentRefused(number, f"a session has at most {MAX_AGENTS} of them"))
+                return
+            worker = await self._runner()
+            process, theirs = await worker.fork_agent(_FORK_S)
+            with theirs:
+                self._agents[number] = process
+                self._loop.add_reader(process.pidfd, self._note_end, number, process)
+                if self._closed:
+                    return
+                self._tell(AgentOpened(number), theirs)
+        except (EnvhubError, SandboxError) as error:
+            self._tell(AgentRefused(number, str(error)[:_MESSAGE_CHARACTERS]))
+        finally:
+            self._opening -= 1
+            if not self._opening:
+                self._idle.set()
+
+    async def _wait_for_room(self) -> bool:
+        """One that was just killed still counts until it is reaped: give it that moment."""
+        for process in list(self._agents.values()):
+            if len(self._agents) < MAX_AGENTS:
+                break
+            if process.is_killed:
+                await process.wait_verdict()
+        return len(self._agents) < MAX_AGENTS
+
+    def _note_end(self, number: int, process: ForkedProcess) -> None:
+        self._loop.remove_reader(process.pidfd)
+        self._tasks.start_soon(self._forget, number, process)
+
+    async def _forget(self, number: int, process: ForkedProcess) -> None:
+        verdict = await process.wait_verdict()
+        if self._agents.pop(number, None) is not None:
+            process.close_descriptors()
+            self._tell(AgentEnded(number, verdict.cause, verdict.detail))
+
+    async def _end(self, process: ForkedProcess) -> None:
+        if process.pidfd >= 0:
+            self._loop.remove_reader(process.pidfd)
+        await process.wait_verdict()
+        process.close_descriptors()
+
+    def _tell(self, message: BrokerReply, handed: socket.socket | None = None) -> None:
+        descriptors = [handed.fileno()] if handed is not None else []
+        try:
+            socket.send_fds(self._socket, [encode(message)], descriptors)
+        except BlockingIOError:
+            self._process.kill("protocol")  # it asks and does not read
+        except OSError:
+            pass  # it has ended; its session ends us

@@ -1,0 +1,89 @@
+"""What both embedded APIs say and hear: arguments to bytes, replies to results. No I/O."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from envhub.errors import InvalidAction, InvalidOption, RemoteProtocolError
+from envhub.hub.results import Record, StepResult, record
+from envhub.wire import arrays
+from envhub.wire.messages import Observed, Reply
+
+T = TypeVar("T")
+
+
+def options(seed: int | None, episode_id: str | None, others: dict[str, Any]) -> bytes:
+    """Return the options of a reset, encoded.
+
+    Raises:
+        InvalidOption: one cannot be sent.
+    """
+    try:
+        return arrays.ENCODER.encode({"seed": seed, "episode_id": episode_id, **others})
+    except (TypeError, OverflowError, UnicodeEncodeError) as error:
+        raise InvalidOption(f"an option cannot be sent: {error}") from None
+
+
+def action(value: Any) -> bytes:
+    """Return an action, encoded.
+
+    Raises:
+        InvalidAction: it cannot be sent.
+    """
+    if hasattr(value, "model_dump"):
+        value = value.model_dump()
+    try:
+        return arrays.ENCODER.encode(value)
+    except (TypeError, OverflowError, UnicodeEncodeError) as error:
+        raise InvalidAction(f"the action cannot be sent: {error}") from None
+
+
+def result(observed: Observed) -> StepResult:
+    """Return what the user sees of an observation.
+
+    Raises:
+        RemoteProtocolError: the worker's bytes are no such thing.
+    """
+    metadata = record(_decode(observed.metadata))
+    if not isinstance(metadata, Record):
+        raise RemoteProtocolError("the worker's metadata is no mapping")
+    return StepResult(
+        record(_decode(observed.payload)),
+        observed.reward,
+        observed.terminated,
+        observed.truncated,
+        metadata,
+    )
+
+
+def state(payload: bytes) -> Record:
+    """Return what the user sees of a state.
+
+    Raises:
+        RemoteProtocolError: the worker's bytes are no such thing.
+    """
+    found = record(_decode(payload))
+    if not isinstance(found, Record):
+        raise RemoteProtocolError("the worker's state is no mapping")
+    return found
+
+
+def expect(reply: Reply, kind: type[T]) -> T:
+    """Return the reply if it is of the kind that answers the call.
+
+    Raises:
+        RemoteProtocolError: it is of another.
+    """
+    if not isinstance(reply, kind):
+        name = type(reply).__name__
+        raise RemoteProtocolError(f"a reply `{name}`, expected `{kind.__name__}`")
+    return reply
+
+
+def _decode(data: bytes) -> Any:
+    try:
+        return arrays.DECODER.decode(data)
+    except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+        raise RemoteProtocolError(f"the worker's payload is not MessagePack: {error}") from None

@@ -1,0 +1,337 @@
+"""The synchronous API: `envhub.make`.
+
+The hub of a synchronous program runs on a background thread that lives as long as the
+program, because a worker asks the kernel to be killed when the *thread* that started it
+ends (PR_SET_PDEATHSIG). It leases processes and brokers agent sandboxes. Each call goes
+straight from the caller's thread to the session's process: it polls socket, pidfd and
+output, and kills at the deadline. No event loop is in the path.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import envhub_sandbox
+from envhub.errors import HubForked, RemoteProtocolError, SessionClosed, WorkerError
+from envhub.hub import calls
+from envhub.hub.background import BackgroundHub
+from envhub.hub.exchange import Exchange
+from envhub.hub.hub import Hub
+from envhub.hub.pool import Lease, Pool
+from envhub.hub.results import Record, StepResult
+from envhub.wire.lifecycle import State
+from envhub.wire.messages import (
+    Close,
+    Failed,
+    GetState,
+    Observed,
+    Reply,
+    Request,
+    Reset,
+    StateRead,
+    Step,
+)
+from envhub_sandbox import Receipt
+
+_READ_BYTES = 64 * 1024
+_CLOSE_S = 30.0
+
+
+def make(
+    name: str,
+    *,
+    envs: str | Path | Iterable[str | Path] = (),
+    isolation: str = "strict",
+    launcher: str = "auto",
+) -> EmbeddedSession:
+    """Return a session of environment `name`, in a sandbox on this machine.
+
+        with envhub.make("coding") as env:
+            env.reset(seed=7)
+            result = env.step({"code": "print(2**10)"})
+
+    Sessions with the same arguments share one hub, which stays warm until the program ends
+    or `close_hubs` is called.
+
+    Args:
+        name: of the environment.
+        envs: folders to look in first.
+        isolation: "strict", or "none" in so many words.
+        launcher: "auto", "bubblewrap" or "built-in".
+
+    Raises: as `Hub.open`.
+    """
+    folders = (str(envs),) if isinstance(envs, str | Path) else tuple(str(p) for p in envs)
+    key = (folders, isolation, launcher, os.getcwd())
+    with _hubs_lock:
+        if key not in _hubs:
+            _hubs[key] = BackgroundHub(Hub(folders, isolation=isolation, launcher=launcher))
+        background = _hubs[key]
+    return EmbeddedSession(background, name)
+
+
+def close_hubs() -> None:
+    """End every background hub, with its workers and sessions."""
+    with _hubs_lock:
+        ending = list(_hubs.values())
+        _hubs.clear()
+    for background in ending:
+        background.close()
+
+
+_hubs: dict[tuple[tuple[str, ...], str, str, str], BackgroundHub] = {}
+_hubs_lock = threading.Lock()
+atexit.register(close_hubs)
+
+
+def _forget_in_a_fork() -> None:
+    """A child owns no hub; it may make one."""
+    global _hubs_lock
+    _hubs.clear()
+    _hubs_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_in_a_fork)
+
+
+class EmbeddedSession:
+    """One client's use of one environment, over many episodes. Blocking; see `make`.
+
+    Not for two threads at once: a session has one caller.
+    """
+
+    def __init__(self, background: BackgroundHub, name: str) -> None:
+        self._background = background
+        self._name = name
+        self._place = background.do(background.hub.reserve(name))
+        self._pool: Pool = self._place.pool
+        self._lease: Lease | None = None
+        self._exchange = Exchange()
+        self._closed = False
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def reset(
+        self, seed: int | None = None, *, episode_id: str | None = None, **options: Any
+    ) -> StepResult:
+        """Begin an episode. Arguments and errors are those of `Session.reset`."""
+        data = calls.options(seed, episode_id, options)
+        lease, pristine = self._lease, self._pool.manifest.reset == "pristine"
+        if pristine and lease is not None and lease.process.used:
+            self._end_process(ask=True)
+        deadline_s = self._pool.manifest.deadlines.reset_s
+        reply = self._call("reset", lambda op: Reset(op, "msgpack", data), deadline_s)
+        return calls.result(calls.expect(reply, Observed))
+
+    def step(self, action: Any) -> StepResult:
+        """Take one action. Arguments and errors are those of `Session.step`."""
+        data = calls.action(action)
+        deadline_s = self._pool.manifest.deadlines.step_s
+        reply = self._call("step", lambda op: Step(op, "msgpack", data), deadline_s)
+        return calls.result(calls.expect(reply, Observed))
+
+    @property
+    def state(self) -> Record:
+        """The environment's state."""
+        deadline_s = self._pool.manifest.deadlines.state_s
+        reply = self._call("state", lambda op: GetState(op, "msgpack"), deadline_s)
+        return calls.state(calls.expect(reply, StateRead).payload)
+
+    @property
+    def output(self) -> str:
+        """What the environment printed during the last call, the last 64 KiB of it."""
+        return self._exchange.output
+
+    @property
+    def receipt(self) -> Receipt:
+        """Which isolation is live around the session's process, confirmed from outside."""
+        if self._lease is None:
+            raise SessionClosed("the session has no process")
+        tier = self._background.hub.starter.isolation
+        receipt = Receipt(tier, self._lease.launcher, self._lease.process.layers)
+        return envhub_sandbox.confirm(receipt, self._lease.process.pid)
+
+    @property
+    def pid(self) -> int:
+        """The number of the session's process on this machine; 0 if it has none."""
+        return self._lease.process.pid if self._lease is not None else 0
+
+    def close(self) -> None:
+        """Close the environment, and give the place back. Idempotent; nothing in a fork."""
+        if self._closed or os.getpid() != self._background.owner:
+            return
+        self._closed = True
+        try:
+            self._end_process(ask=True)
+            self._background.do(self._place.aclose())
+        except SessionClosed:
+            pass  # the hub was closed before, and everything with it
+
+    def __enter__(self) -> EmbeddedSession:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------ the process
+
+    def _start(self) -> Lease:
+        self._lease = self._background.do(self._place.lease())
+        self._exchange = Exchange()
+        return self._lease
+
+    def _end_process(self, *, ask: bool) -> None:
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        if ask and lease.process.used and self._exchange.state is State.READY:
+            try:
+                _Poll(lease, self._exchange).call(
+                    "close", Close, self._pool.manifest.deadlines.close_s, self._verdict
+                )
+            except WorkerError:
+                pass  # it did not close in time, or died of it
+        self._background.do(self._place.end(lease))
+
+    def _call(self, stage: str, request: Callable[[int], Request], deadline_s: float) -> Reply:
+        if os.getpid() != self._background.owner:
+            raise HubForked(
+                "this process was forked after the session had been opened",
+                hint="call envhub.make again here",
+            )
+        if self._closed:
+            raise SessionClosed("the session is closed")
+        lease = self._lease
+        if lease is not None and (
+            lease.process.is_killed or self._exchange.state is not State.READY
+        ):
+            self._end_process(ask=False)  # it ended between two calls, or in one cut short
+            lease = None
+        if lease is None:
+            lease = self._start()
+        lease.process.used = lease.process.used or stage != "state"
+        try:
+            reply = _Poll(lease, self._exchange).call(stage, request, deadline_s, self._verdict)
+        except WorkerError:
+            self._end_process(ask=False)
+            raise
+        if isinstance(reply, Failed):
+            raise self._exchange.failure(reply)
+        return reply
+
+    def _verdict(self, lease: Lease) -> envhub_sandbox.Verdict:
+        return self._background.do(lease.process.wait_verdict())
+
+
+class _Poll:
+    """The blocking shell around an Exchange, for one call."""
+
+    def __init__(self, lease: Lease, exchange: Exchange) -> None:
+        self._lease = lease
+        self._process = lease.process
+        self._exchange = exchange
+
+    def call(
+        self,
+        stage: str,
+        request: Callable[[int], Request],
+        deadline_s: float,
+        verdict: Callable[[Lease], envhub_sandbox.Verdict],
+    ) -> Reply:
+        """Make one call and return its reply.
+
+        Raises:
+            WorkerError: the process ended.
+        """
+        deadline = time.monotonic() + deadline_s
+        try:
+            reply = self._converse(self._exchange.call(stage, request), deadline)
+        except BaseException:  # KeyboardInterrupt among them: nobody could place the reply
+            self._process.kill("closed")
+            raise
+        self._read_output()
+        if reply is None:
+            self._exchange.ended()
+            raise self._exchange.loss(verdict(self._lease), deadline_s)
+        return reply
+
+    def _converse(self, unsent: bytes, deadline: float) -> Reply | None:
+        process = self._process
+        channel = process.channel.fileno()
+        poll = select.poll()
+        poll.register(process.pidfd, select.POLLIN)
+        poll.register(process.output, select.POLLIN)
+        unsent = self._send(unsent)
+        poll.register(channel, select.POLLIN | (select.POLLOUT if unsent else 0))
+        while True:
+            left = deadline - time.monotonic()
+            ready = dict(poll.poll(max(left, 0.0) * 1000))
+            if not ready:
+                process.kill("deadline")
+                deadline = time.monotonic() + _CLOSE_S
+                continue
+            if process.output in ready and not self._read_output():
+                poll.unregister(process.output)
+            if channel in ready:
+                if unsent:
+                    unsent = self._send(unsent)
+                    poll.modify(channel, select.POLLIN | (select.POLLOUT if unsent else 0))
+                reply, open_ = self._receive()
+                if reply is not None:
+                    return reply
+                if not open_:
+                    poll.unregister(channel)
+            if process.pidfd in ready:
+                return self._receive()[0]
+
+    def _send(self, unsent: bytes) -> bytes:
+        try:
+            return unsent[self._process.channel.send(unsent) :]
+        except BlockingIOError:
+            return unsent
+        except OSError:
+            return b""  # it has ended; the pidfd says so
+
+    def _receive(self) -> tuple[Reply | None, bool]:
+        """Return the reply, if it is whole, and whether there may be more to read."""
+        try:
+            data = self._process.channel.recv(_READ_BYTES)
+        except BlockingIOError:
+            return None, True
+        except OSError:
+            data = b""
+        if not data:
+            return None, False
+        try:
+            return self._exchange.receive(data), True
+        except RemoteProtocolError:
+            self._process.kill("protocol")
+            return None, False
+
+    def _read_output(self) -> bool:
+        """Take what was printed; False when nothing can come any more."""
+        try:
+            data = os.read(self._process.output, _READ_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if data and not self._exchange.printed(data):
+            self._process.kill("output_limit")
+        return bool(data)

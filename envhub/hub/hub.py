@@ -1,0 +1,214 @@
+"""The hub: pools by name, admission, and the one place that everything is closed from."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+
+import anyio
+import psutil
+
+from envhub.errors import CapacityError, HubForked, UsageError
+from envhub.hub.catalog import Catalog, search_path
+from envhub.hub.place import Place
+from envhub.hub.pool import Pool
+from envhub.hub.session import Session
+from envhub.hub.starter import Starter
+from envhub.wire.messages import Described
+
+_SESSION_DESCRIPTORS = 8  # at most, with agent sandboxes
+_SESSION_BYTES = 6 * 1024 * 1024  # a coding session's three processes; others take a third
+_SPARE_DESCRIPTORS = 128  # for workers, the front door's listeners, and the user's program
+_QUEUE_S = 30.0
+
+
+class Hub:
+    """One trusted process that owns workers and gives out sessions.
+
+    An asynchronous context manager, used from one asyncio event loop:
+
+        async with envhub.Hub() as hub, hub.session("echo") as env:
+            await env.reset(seed=7)
+            result = await env.step({"message": "hello"})
+
+    Args:
+        envs: folders with environments, searched before $ENVHUB_PATH, ./envs and share/.
+        isolation: "strict", or "none" in so many words. Below what is asked for the first
+            session fails with the missing layer and its fix.
+        launcher: "auto", "bubblewrap" or "built-in".
+        max_sessions: at once; None counts what descriptors and memory allow.
+        queue_s: how long `open` waits for a place.
+
+    Raises:
+        UsageError: an argument is not one of these.
+        UnknownEnvironment: a folder of `envs` does not exist.
+    """
+
+    def __init__(
+        self,
+        envs: str | Path | Iterable[str | Path] = (),
+        *,
+        isolation: str = "strict",
+        launcher: str = "auto",
+        max_sessions: int | None = None,
+        queue_s: float = _QUEUE_S,
+    ) -> None:
+        given = [envs] if isinstance(envs, str | Path) else envs
+        self.catalog = Catalog(search_path(given))
+        self.starter = Starter(isolation, launcher)
+        if max_sessions is not None and max_sessions < 1:
+            raise UsageError(f"`max_sessions` must be 1 or more, and is {max_sessions}")
+        self._max_sessions = max_sessions
+        self._queue_s = queue_s
+        self._pools: dict[str, Pool] = {}
+        self._described: dict[str, Described] = {}
+        self._taken: set[Place] = set()
+        self._stack = AsyncExitStack()
+        self._open = False
+        self._owner = os.getpid()
+
+    @property
+    def active_sessions(self) -> int:
+        """How many places are taken."""
+        return int(self._places.statistics().borrowed_tokens) if self._open else 0
+
+    @property
+    def max_sessions(self) -> int:
+        """How many there are."""
+        return int(self._places.total_tokens)
+
+    async def __aenter__(self) -> Hub:
+        """Take what the process may have of descriptors, and be ready to open sessions."""
+        _raise_descriptor_limit()
+        self._places = anyio.CapacityLimiter(self._max_sessions or _affordable_sessions())
+        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close every session and end every worker, also when cancelled."""
+        self._open = False
+        if os.getpid() != self._owner:
+            return  # a fork of the hub's process owns nothing of it
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as closing:
+                for place in list(self._taken):
+                    closing.start_soon(place.aclose)
+            for pool in self._pools.values():
+                await pool.aclose()
+        self._tasks.cancel_scope.cancel()
+        # not with the body's error: a task group would wrap it, and it is none of the tasks'
+        await self._stack.aclose()
+
+    @asynccontextmanager
+    async def session(self, name: str) -> AsyncIterator[Session]:
+        """Hold a session of environment `name` for the length of the block.
+
+        Raises: as `open`.
+        """
+        session = await self.open(name)
+        try:
+            yield session
+        finally:
+            await session.aclose()
+
+    async def open(self, name: str) -> Session:
+        """Return a session of environment `name`; its owner closes it.
+
+        Raises:
+            UnknownEnvironment: there is none of that name; the hint has the nearest.
+            ManifestError: its manifest is not valid.
+            CapacityError: no place became free in time, or the hub is closing.
+            SandboxError: a layer of isolation is missing; the hint says what to do.
+            WorkerStartFailed: the environment cannot be imported.
+        """
+        place = await self.reserve(name)
+        try:
+            lease = await place.lease()
+            session = Session(place, lease, self.starter.isolation)
+        except BaseException:
+            await place.aclose()
+            raise
+        return session
+
+    async def reserve(self, name: str) -> Place:
+        """Return a place for a session of environment `name`, without a process yet.
+
+        Raises: as `open`.
+        """
+        self.check_owner()
+        pool = self._pool(name)
+        holder = object()
+        try:
+            with anyio.fail_after(self._queue_s):
+                await self._places.acquire_on_behalf_of(holder)
+        except TimeoutError:
+            active, limit = self.active_sessions, self.max_sessions
+            raise CapacityError(
+                f"no place within {self._queue_s:g} s: {active} of {limit} sessions are open",
+                active=active,
+                limit=limit,
+                hint="close sessions, or raise max_sessions",
+            ) from None
+
+        def release() -> None:
+            self._taken.discard(place)
+            self._places.release_on_behalf_of(holder)
+
+        place = Place(pool, release)
+        self._taken.add(place)
+        return place
+
+    async def describe(self, name: str) -> Described:
+        """Return the schemas and options of environment `name`.
+
+        Raises: as `open`.
+        """
+        if name not in self._described:
+            async with self.session(name) as session:
+                self._described[name] = await session.describe()
+        return self._described[name]
+
+    def check_owner(self) -> None:
+        """Refuse a use after the end, or in a fork of the hub's process.
+
+        Raises:
+            HubForked: the program forked since the hub was made.
+            CapacityError: the hub is closed, or was never entered.
+        """
+        if os.getpid() != self._owner:
+            raise HubForked(
+                "this process was forked after the hub had started",
+                hint="make a hub of its own in each process",
+            )
+        if not self._open:
+            raise CapacityError("the hub is not open", hint="use it as `async with Hub()`")
+
+    def _pool(self, name: str) -> Pool:
+        manifest = self.catalog[name]
+        if name not in self._pools:
+            self._pools[name] = Pool(manifest, self.starter, self._tasks)
+        return self._pools[name]
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _affordable_sessions() -> int:
+    """Return how many sessions descriptors and memory allow, at the dear end of the price."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    by_descriptors = (descriptors - _SPARE_DESCRIPTORS) // _SESSION_DESCRIPTORS
+    by_memory = psutil.virtual_memory().available // _SESSION_BYTES
+    return int(max(1, min(by_descriptors, by_memory)))

@@ -1,0 +1,149 @@
+"""The event loop's shell around an Exchange: one session process, one call at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from envhub.errors import RemoteProtocolError
+from envhub.hub.exchange import Exchange
+from envhub.hub.process import SessionProcess
+from envhub.wire.lifecycle import State
+from envhub.wire.messages import Failed, Reply, Request
+from envhub_sandbox import Verdict
+
+_READ_BYTES = 64 * 1024
+_END_AFTER_HANG_UP_S = 1.0
+
+
+class Link:
+    """Speaks with one session process until it ends. Owns neither it nor its descriptors.
+
+    Readers are registered for the whole life of the link, so an end, output, or a word that
+    nobody asked for is noticed between the calls, too.
+    """
+
+    def __init__(self, process: SessionProcess) -> None:
+        self._process = process
+        self._exchange = Exchange()
+        self._loop = asyncio.get_running_loop()
+        self._reply: asyncio.Future[Reply | None] | None = None
+        self._unsent = b""
+        self._channel = process.channel
+        self._loop.add_reader(self._channel.fileno(), self._read)
+        self._loop.add_reader(process.output, self._read_output)
+        self._loop.add_reader(process.pidfd, self._note_end)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process can be called."""
+        return not self._process.is_killed and self._exchange.state is State.READY
+
+    async def call(
+        self, stage: str, request: Callable[[int], Request], deadline_s: float
+    ) -> Reply:
+        """Make one call and return its reply.
+
+        Cancelling it kills the process: what it would answer, nobody could place any more.
+
+        Raises:
+            EnvhubError: as the reply says, or because the process ended.
+        """
+        self._reply = self._loop.create_future()
+        timer = self._loop.call_later(deadline_s, self._process.kill, "deadline")
+        try:
+            self._send(self._exchange.call(stage, request))
+            reply = await self._reply
+        except BaseException:
+            self._process.kill("closed")
+            raise
+        finally:
+            timer.cancel()
+            self._reply = None
+        if reply is None:
+            verdict = await self._process.wait_verdict()
+            self._read_output()
+            raise self._exchange.loss(verdict, deadline_s)
+        self._read_output()
+        if isinstance(reply, Failed):
+            raise self._exchange.failure(reply)
+        return reply
+
+    async def wait_end(self) -> Verdict:
+        """Wait until the process has been reaped."""
+        return await self._process.wait_verdict()
+
+    @property
+    def output(self) -> str:
+        """The tail of what the environment printed during the last call."""
+        return self._exchange.output
+
+    def detach(self) -> None:
+        """Stop listening. Idempotent."""
+        for descriptor in (
+            self._channel.fileno(), self._process.output, self._process.pidfd,
+        ):  # fmt: skip
+            if descriptor >= 0:
+                self._loop.remove_reader(descriptor)
+                self._loop.remove_writer(descriptor)
+
+    def _send(self, frame: bytes) -> None:
+        try:
+            sent = self._channel.send(frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # it has ended; the pidfd says so
+        if sent < len(frame):
+            self._unsent = frame[sent:]
+            self._loop.add_writer(self._channel.fileno(), self._send_rest)
+
+    def _send_rest(self) -> None:
+        try:
+            sent = self._channel.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            sent = len(self._unsent)
+        self._unsent = self._unsent[sent:]
+        if not self._unsent:
+            self._loop.remove_writer(self._channel.fileno())
+
+    def _read(self) -> None:
+        try:
+            data = self._channel.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            # it hung up because it ends, which the pidfd will say with the true reason; one
+            # that only closed its end gets no second word
+            self._loop.remove_reader(self._channel.fileno())
+            self._loop.call_later(_END_AFTER_HANG_UP_S, self._process.kill, "protocol")
+            return
+        try:
+            reply = self._exchange.receive(data)
+        except RemoteProtocolError:
+            self._process.kill("protocol")
+            return
+        if reply is not None and self._reply is not None and not self._reply.done():
+            self._reply.set_result(reply)
+
+    def _read_output(self) -> None:
+        try:
+            data = os.read(self._process.output, _READ_BYTES)
+        except (BlockingIOError, OSError):
+            return
+        if not data:
+            self._loop.remove_reader(self._process.output)
+        elif not self._exchange.printed(data):
+            self._process.kill("output_limit")
+
+    def _note_end(self) -> None:
+        self._loop.remove_reader(self._process.pidfd)
+        self._read()  # the last reply may still be there
+        self._exchange.ended()
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(None)

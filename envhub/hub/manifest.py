@@ -1,0 +1,132 @@
+"""`env.toml` to Manifest: what an environment is called, needs and may use."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from envhub.errors import ManifestError
+from envhub_sandbox import Limits
+
+FILE = "env.toml"
+Seconds = Annotated[float, Meta(gt=0, le=7 * 24 * 3600)]
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_ENTRY = re.compile(r"[A-Za-z_]\w*:[A-Za-z_]\w*")
+
+
+class Deadlines(Struct, frozen=True, forbid_unknown_fields=True):
+    """Wall-clock limits, in seconds. Past one, the session's process is killed.
+
+    Args:
+        start_s: for importing the environment, and for isolating one session.
+        reset_s: for one reset, the constructor included the first time.
+        step_s: for one step.
+        state_s: for reading the state.
+        close_s: for closing; after it the process is killed without a word.
+    """
+
+    start_s: Seconds = 60.0
+    reset_s: Seconds = 60.0
+    step_s: Seconds = 60.0
+    state_s: Seconds = 10.0
+    close_s: Seconds = 2.0
+
+
+class Runner(Struct, frozen=True, forbid_unknown_fields=True):
+    """What agent code finds in its sandbox.
+
+    Args:
+        packages: installed distributions that it may import, by name.
+        imports: modules to hold warm.
+        limits: of each agent sandbox.
+    """
+
+    packages: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+    limits: Limits = msgspec.field(default_factory=lambda: Limits(niceness=5))
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+    """One environment.
+
+    Args:
+        name: by which clients ask for it: lower case, digits, `-` and `_`.
+        entry: module and class, such as "env:Echo".
+        description: one sentence for people.
+        version: of the environment.
+        reset: "reuse" calls the environment's own reset in the same process; "pristine"
+            gives each episode a fresh process.
+        agent_code: it may open sandboxes for agent code.
+        deadlines: see Deadlines.
+        limits: of each session process, see `envhub_sandbox.Limits`.
+        runner: see Runner.
+        folder: where it is; not a key of the file.
+    """
+
+    name: str
+    entry: str
+    description: str = ""
+    version: str = "0.1.0"
+    reset: Literal["reuse", "pristine"] = "reuse"
+    agent_code: bool = False
+    deadlines: Deadlines = Deadlines()
+    limits: Limits = Limits()
+    runner: Runner = Runner()
+    folder: str = ""
+
+
+def read(folder: Path) -> Manifest:
+    """Return the manifest of the environment in `folder`.
+
+    Raises:
+        ManifestError: the file is not valid; the message names file and key.
+    """
+    path = folder / FILE
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ManifestError(f"`{path}` cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(f"`{path}` is not TOML: {error}") from error
+    if "folder" in data:
+        raise ManifestError(f"`{path}`: unknown key `folder`")
+    try:
+        manifest = msgspec.convert({**data, "folder": str(folder.resolve())}, Manifest)
+    except msgspec.ValidationError as error:
+        raise ManifestError(f"`{path}`: {error}") from error
+    _check_limits(path, data)
+    if not _NAME.fullmatch(manifest.name):
+        raise ManifestError(
+            f"`{path}`: expected lower case letters, digits, `-` and `_`, got"
+            f" `{manifest.name}` - at `$.name`"
+        )
+    if not _ENTRY.fullmatch(manifest.entry):
+        raise ManifestError(
+            f"`{path}`: expected `module:Class`, got `{manifest.entry}` - at `$.entry`"
+        )
+    return manifest
+
+
+def _check_limits(path: Path, data: dict[str, Any]) -> None:
+    """`Limits` is a plain dataclass of another package, so unknown keys are refused here."""
+    known = Limits().as_dict()
+    tables = {
+        "$.limits": data.get("limits", {}),
+        "$.runner.limits": data.get("runner", {}).get("limits", {}),
+    }
+    for where, table in tables.items():
+        for key, value in table.items():
+            if key not in known:
+                raise ManifestError(
+                    f"`{path}`: unknown key `{key}` - at `{where}`",
+                    hint=f"the limits are {', '.join(known)}",
+                )
+            if value < 0:
+                raise ManifestError(
+                    f"`{path}`: expected 0 or more, got {value} - at `{where}.{key}`"
+                )

@@ -1,0 +1,58 @@
+"""A place in a hub: what a session holds while it is open, and what ends with the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from envhub.errors import SessionClosed
+from envhub.hub.pool import Lease, Pool
+
+
+class Place:
+    """Counts as one session, and owns the processes that it leases.
+
+    Args:
+        pool: of the environment.
+        release: called once, when the place is free again.
+    """
+
+    def __init__(self, pool: Pool, release: Callable[[], None]) -> None:
+        self.pool = pool
+        self._release = release
+        self._held: dict[int, Lease] = {}
+        self._before_close: Callable[[], Awaitable[None]] | None = None
+        self._closed = False
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have `close` end the session when the hub closes the place."""
+        self._before_close = close
+
+    async def lease(self) -> Lease:
+        """Return a process.
+
+        Raises: as `Pool.lease`; SessionClosed when the place is given up meanwhile.
+        """
+        lease = await self.pool.lease()
+        if self._closed:
+            await self.pool.end(lease)
+            raise SessionClosed("the session is closed")
+        self._held[id(lease)] = lease
+        return lease
+
+    async def end(self, lease: Lease) -> None:
+        """End a process. Idempotent."""
+        if self._held.pop(id(lease), None) is not None:
+            await self.pool.end(lease)
+
+    async def aclose(self) -> None:
+        """End what is left, and give the place back. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._before_close is not None:
+                await self._before_close()
+            for lease in list(self._held.values()):
+                await self.end(lease)
+        finally:
+            self._release()

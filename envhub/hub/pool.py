@@ -1,0 +1,212 @@
+"""The pool of one environment: its worker, and session processes made ahead of demand.
+
+One worker is enough: its zygote forks faster than the machine can run what it forks. A worker
+that dies is replaced at the next lease; one whose *start* fails is not tried again until the
+environment's files change, for it would fail the same way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskGroup
+
+from envhub.errors import CapacityError, EnvhubError, WorkerStartFailed
+from envhub.hub import views
+from envhub.hub.broker import Broker
+from envhub.hub.manifest import Manifest
+from envhub.hub.process import SessionProcess
+from envhub.hub.starter import Starter
+from envhub.hub.worker import Worker
+from envhub_sandbox import SandboxError
+
+READY = 2  # processes kept ahead: one for the next session, one while that is replaced
+
+
+@dataclass
+class Lease:
+    """A session's hold on one process. Ended by `Pool.end`.
+
+    Args:
+        process: isolated, with nothing constructed when it is new.
+        broker: what serves its wishes for agent sandboxes; None if it may have none.
+        launcher: who built its worker's sandbox, "" for nobody.
+    """
+
+    process: SessionProcess
+    broker: Broker | None
+    launcher: str
+
+
+class Pool:
+    """Leases session processes of one environment.
+
+    Args:
+        manifest: of the environment.
+        starter: starts workers.
+        tasks: where background work runs; it outlives the pool.
+    """
+
+    def __init__(self, manifest: Manifest, starter: Starter, tasks: TaskGroup) -> None:
+        self.manifest = manifest
+        self._starter = starter
+        self._tasks = tasks
+        self._worker: Worker | None = None
+        self._runner: Worker | None = None
+        self._starting = anyio.Lock()
+        self._starting_runner = anyio.Lock()
+        self._ready: deque[SessionProcess] = deque()
+        self._making_ready = False
+        self._broken: tuple[float, Exception] | None = None
+        self._closed = False
+
+    async def lease(self) -> Lease:
+        """Return a process of its own for a session.
+
+        Raises:
+            SandboxError: a layer of isolation is missing.
+            WorkerStartFailed: the environment cannot be started.
+            CapacityError: the hub is closing.
+        """
+        process = self._take_ready()
+        if process is None:
+            worker = await self._ready_worker()
+            process = await self._fork(worker)
+        self._replenish()
+        broker = None
+        if process.broker is not None:
+            broker = Broker(process, self._ready_runner, self._tasks)
+        launcher = self._worker.launcher if self._worker is not None else None
+        return Lease(process, broker, launcher or "")
+
+    async def end(self, lease: Lease) -> None:
+        """Kill the process with everything it holds, and give its descriptors back."""
+        with anyio.CancelScope(shield=True):
+            if lease.broker is not None:
+                await lease.broker.aclose()
+            await _end(lease.process)
+
+    async def aclose(self) -> None:
+        """End the workers, and all that they forked. Idempotent."""
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            for worker in (self._worker, self._runner):
+                if worker is not None:
+                    await worker.aclose()
+            self._drop_ready()
+
+    # ------------------------------------------------------------ session processes
+
+    async def _fork(self, worker: Worker) -> SessionProcess:
+        return await worker.fork(
+            self.manifest.deadlines.start_s, broker=self.manifest.agent_code
+        )
+
+    def _take_ready(self) -> SessionProcess | None:
+        while self._ready:
+            process = self._ready.popleft()
+            if process.verdict is None:
+                return process
+            process.close_descriptors()
+        return None
+
+    def _replenish(self) -> None:
+        if not self._making_ready and not self._closed:
+            self._making_ready = True
+            self._tasks.start_soon(self._make_ready)
+
+    async def _make_ready(self) -> None:
+        try:
+            while len(self._ready) < READY and self._worker is not None and not self._closed:
+                process = await self._fork(self._worker)
+                if self._closed:
+                    await _end(process)
+                    return
+                self._ready.append(process)
+        except (EnvhubError, SandboxError):
+            pass  # the next lease meets the same error, and has somebody to tell it to
+        finally:
+            self._making_ready = False
+
+    def _drop_ready(self) -> None:
+        while self._ready:
+            self._ready.popleft().close_descriptors()
+
+    # ------------------------------------------------------------ workers
+
+    async def _ready_worker(self) -> Worker:
+        async with self._starting:
+            if self._closed:
+                raise CapacityError("the hub is closing")
+            if self._worker is not None and self._worker.alive:
+                return self._worker
+            await self._forget_worker()
+            self._raise_if_broken()
+            changed = self._newest_change()
+            manifest = self.manifest
+            try:
+                with anyio.CancelScope(shield=True):
+                    worker = self._worker = await self._starter.start(
+                        manifest.name,
+                        views.worker_view(manifest),
+                        views.worker_command(manifest, strict=self._starter.strict),
+                        deadline_s=manifest.deadlines.start_s,
+                        cpu_limit_s=manifest.limits.cpu_s,
+                        on_end=self._drop_ready,
+                    )
+            except (WorkerStartFailed, SandboxError) as error:
+                self._broken = (changed, error)
+                raise
+            return worker
+
+    async def _ready_runner(self) -> Worker:
+        async with self._starting_runner:
+            if self._closed:
+                raise CapacityError("the hub is closing")
+            if self._runner is not None and self._runner.alive:
+                return self._runner
+            if self._runner is not None:
+                await self._runner.aclose()
+            manifest = self.manifest
+            with anyio.CancelScope(shield=True):
+                runner = self._runner = await self._starter.start(
+                    f"{manifest.name}, for agent code",
+                    views.runner_view(manifest),
+                    views.runner_command(manifest, strict=self._starter.strict),
+                    deadline_s=manifest.deadlines.start_s,
+                    cpu_limit_s=manifest.runner.limits.cpu_s,
+                    on_end=lambda: None,
+                )
+            return runner
+
+    async def _forget_worker(self) -> None:
+        if self._worker is not None:
+            await self._worker.aclose()
+            self._worker = None
+            self._drop_ready()
+
+    def _raise_if_broken(self) -> None:
+        if self._broken is None:
+            return
+        since, error = self._broken
+        if self._newest_change() == since:
+            raise error
+        self._broken = None
+
+    def _newest_change(self) -> float:
+        newest = 0.0
+        for folder, _, files in os.walk(self.manifest.folder):
+            for name in files:
+                if not name.endswith(".pyc"):
+                    newest = max(newest, Path(folder, name).stat().st_mtime)
+        return newest
+
+
+async def _end(process: SessionProcess) -> None:
+    process.kill("closed")
+    await process.wait_verdict()
+    process.close_descriptors()

@@ -1,0 +1,153 @@
+"""One forked process as the hub sees it: its descriptors, and why it ended.
+
+The zygote is its parent and reaps it; the hub holds a pidfd, so that a kill can never reach
+a stranger with a recycled number, and hears of the wait status from the zygote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+
+from envhub_sandbox import Cause, OwnReason, Verdict, judge
+
+_NOTE_S = 5.0  # between the end of a process and the zygote's word on it; milliseconds
+
+
+class ForkedProcess:
+    """A process in a sandbox. Belongs to the event loop of its worker.
+
+    Args:
+        pidfd: of the process; owned by us.
+        cpu_limit_s: RLIMIT_CPU in force, 0 for none.
+        own_group: without namespaces, also kill its process group.
+    """
+
+    def __init__(self, pidfd: int, *, cpu_limit_s: int, own_group: bool) -> None:
+        self.pidfd = pidfd
+        self.pid = pid_of(pidfd)
+        self._cpu_limit_s = cpu_limit_s
+        self._own_group = own_group
+        self._killed_for: OwnReason | None = None
+        self._noted = asyncio.Event()
+        self._verdict: Verdict | None = None
+
+    def kill(self, reason: OwnReason) -> None:
+        """Kill it and everything in its namespaces. The first reason given is the verdict's.
+
+        May be called from any thread, and after the end.
+        """
+        if self._verdict is None and self._killed_for is None:
+            self._killed_for = reason
+        if self.pidfd < 0:
+            return
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            if self._own_group:
+                os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended by itself
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether we have sent SIGKILL."""
+        return self._killed_for is not None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Why it ended; None while it runs, or until the zygote has said it."""
+        return self._verdict
+
+    def note_end(self, status: int, cpu_s: float, peak_bytes: int) -> None:
+        """Take the zygote's word on how it ended."""
+        self._settle(
+            judge(
+                status,
+                killed_for=self._killed_for,
+                cpu_s=cpu_s,
+                peak_bytes=peak_bytes,
+                cpu_limit_s=self._cpu_limit_s,
+            )
+        )
+
+    def note_worker_lost(self) -> None:
+        """The zygote is gone, and with it the process and what could be known of its end."""
+        cause: Cause = self._killed_for or "worker_lost"
+        self._settle(Verdict(cause))
+
+    async def wait_verdict(self) -> Verdict:
+        """Wait until it has been reaped. The process must have ended, or been killed."""
+        try:
+            async with asyncio.timeout(_NOTE_S):
+                await self._noted.wait()
+        except TimeoutError:
+            self.note_worker_lost()
+        assert self._verdict is not None
+        return self._verdict
+
+    def close_descriptors(self) -> None:
+        """Give the pidfd back. Idempotent."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def _settle(self, verdict: Verdict) -> None:
+        if self._verdict is None:
+            self._verdict = verdict
+            self._noted.set()
+
+
+class SessionProcess(ForkedProcess):
+    """A session's process: isolated, and from the first reset on with its environment.
+
+    Args:
+        pidfd: of the process.
+        cpu_limit_s: see ForkedProcess.
+        own_group: see ForkedProcess.
+        channel: stream socket to it.
+        output: what it prints, both streams; a pipe that never blocks us.
+        broker: SOCK_SEQPACKET on which it asks for agent sandboxes; None if it may not.
+    """
+
+    def __init__(
+        self,
+        pidfd: int,
+        *,
+        cpu_limit_s: int,
+        own_group: bool,
+        channel: socket.socket,
+        output: int,
+        broker: socket.socket | None,
+    ) -> None:
+        super().__init__(pidfd, cpu_limit_s=cpu_limit_s, own_group=own_group)
+        self.channel = channel
+        self.output = output
+        self.broker = broker
+        self.layers: tuple[str, ...] = ()
+        self.used = False
+
+    def close_descriptors(self) -> None:
+        """Give every descriptor back. Idempotent."""
+        super().close_descriptors()
+        self.channel.close()
+        if self.broker is not None:
+            self.broker.close()
+        if self.output >= 0:
+            os.close(self.output)
+            self.output = -1
+
+
+def pid_of(pidfd: int) -> int:
+    """Return the process number behind a pidfd.
+
+    Raises:
+        ValueError: the descriptor is something else: a hostile zygote may send anything.
+    """
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name == "Pid":
+                return int(value)
+    raise ValueError("the descriptor is no pidfd")

@@ -1,0 +1,234 @@
+"""A session: one client's use of one environment, over many episodes. Asynchronous."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import anyio
+
+import envhub_sandbox
+from envhub.errors import SessionClosed, WorkerError
+from envhub.hub import calls
+from envhub.hub.link import Link
+from envhub.hub.manifest import Manifest
+from envhub.hub.place import Place
+from envhub.hub.pool import Lease
+from envhub.hub.results import Record, StepResult
+from envhub.wire.messages import (
+    Close,
+    Describe,
+    Described,
+    Form,
+    GetState,
+    Observed,
+    Reply,
+    Request,
+    Reset,
+    StateRead,
+    Step,
+)
+from envhub_sandbox import Receipt
+
+
+class Session:
+    """Made by `Hub.session` or `Hub.open`. One call at a time; a second one waits its turn.
+
+    After a WorkerError the episode is lost and the session is not: the next `reset` gets a
+    fresh process.
+
+    Args:
+        place: where its processes come from.
+        lease: the first of them.
+        tier: the isolation of the hub.
+    """
+
+    def __init__(self, place: Place, lease: Lease, tier: str) -> None:
+        self._place = place
+        self._lease: Lease | None = lease
+        self._link: Link | None = Link(lease.process)
+        self._tier = tier
+        place.on_close(self.aclose)
+        self._lock = anyio.Lock()
+        self._closed = False
+        self._described: Described | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The environment's manifest."""
+        return self._place.pool.manifest
+
+    @property
+    def output(self) -> str:
+        """What the environment printed during the last call, the last 64 KiB of it."""
+        return self._link.output if self._link is not None else ""
+
+    @property
+    def receipt(self) -> Receipt:
+        """Which isolation is live around the session's process, confirmed from outside.
+
+        Raises:
+            LayerFailed: the kernel does not show a layer that should be there.
+            SessionClosed: there is no process.
+        """
+        lease = self._lease
+        if lease is None:
+            raise SessionClosed("the session has no process")
+        receipt = Receipt(self._tier, lease.launcher, lease.process.layers)
+        return envhub_sandbox.confirm(receipt, lease.process.pid)
+
+    @property
+    def pid(self) -> int:
+        """The number of the session's process on this machine; 0 if it has none."""
+        return self._lease.process.pid if self._lease is not None else 0
+
+    async def reset(
+        self, seed: int | None = None, *, episode_id: str | None = None, **options: Any
+    ) -> StepResult:
+        """Begin an episode.
+
+        Args:
+            seed: the environment's only source of randomness; None for any.
+            episode_id: a name for the episode.
+            options: the environment's own.
+
+        Raises:
+            InvalidOption: the environment does not know an option, or its type is wrong.
+            EnvironmentFailed: the environment raised.
+            WorkerError: its process ended, or was killed at a limit or at its deadline.
+        """
+        data = calls.options(seed, episode_id, options)
+        return calls.result(await self.reset_raw(data, form="msgpack"))
+
+    async def step(self, action: Any) -> StepResult:
+        """Take one action: a mapping, or an object with the action's fields.
+
+        Raises:
+            InvalidAction: it does not fit; the message has the path.
+            ResetNeeded: there is no episode.
+            EnvironmentFailed: the environment raised.
+            WorkerError: its process ended, or was killed at a limit or at its deadline.
+        """
+        return calls.result(await self.step_raw(calls.action(action), form="msgpack"))
+
+    async def state(self) -> Record:
+        """Return the environment's state."""
+        return calls.state(await self.state_raw(form="msgpack"))
+
+    async def describe(self) -> Described:
+        """Return the environment's schemas and options."""
+        if self._described is None:
+            reply = await self._call("describe", Describe)
+            assert isinstance(reply, Described)
+            self._described = reply
+        return self._described
+
+    async def reset_raw(self, options: bytes, form: Form = "msgpack") -> Observed:
+        """Begin an episode, with options and observation in encoded form."""
+        reply = await self._call("reset", lambda op: Reset(op, form, options))
+        return calls.expect(reply, Observed)
+
+    async def step_raw(
+        self, action: bytes, form: Form = "msgpack", options: bytes = b""
+    ) -> Observed:
+        """Take one action, with action and observation in encoded form."""
+        reply = await self._call("step", lambda op: Step(op, form, action, options))
+        return calls.expect(reply, Observed)
+
+    async def state_raw(self, form: Form = "msgpack") -> bytes:
+        """Return the state in encoded form."""
+        reply = await self._call("state", lambda op: GetState(op, form))
+        return calls.expect(reply, StateRead).payload
+
+    async def aclose(self) -> None:
+        """Close the environment, and give the place back. Idempotent.
+
+        An environment that does not close in time is killed; so is one in the middle of a
+        call, whose caller then gets SessionClosed.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            try:
+                if self._lock.locked():
+                    await self._drop_process(ask=False)
+                else:
+                    await self._drop_process(ask=True)
+            finally:
+                await self._place.aclose()
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # ------------------------------------------------------------ one call
+
+    async def _call(self, stage: str, request: Callable[[int], Request]) -> Reply:
+        async with self._lock:
+            self._check_open()
+            if stage == "reset" and self._needs_fresh_process():
+                await self._drop_process(ask=True)
+            link = await self._live_link()
+            if stage in ("reset", "step"):
+                assert self._lease is not None
+                self._lease.process.used = True
+            try:
+                return await link.call(stage, request, self._deadline_s(stage))
+            except WorkerError:
+                closed = self._closed
+                await self._drop_process(ask=False)
+                if closed:
+                    raise SessionClosed("the session was closed during the call") from None
+                raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SessionClosed("the session is closed")
+
+    def _needs_fresh_process(self) -> bool:
+        pristine = self.manifest.reset == "pristine"
+        return pristine and self._lease is not None and self._lease.process.used
+
+    def _deadline_s(self, stage: str) -> float:
+        deadlines = self.manifest.deadlines
+        return {
+            "reset": deadlines.reset_s,
+            "step": deadlines.step_s,
+            "close": deadlines.close_s,
+        }.get(stage, deadlines.state_s)
+
+    async def _live_link(self) -> Link:
+        if self._link is not None and not self._link.alive:
+            await self._drop_process(ask=False)  # it ended between two calls
+        if self._link is None:
+            lease = await self._place.lease()
+            if self._closed:
+                await self._place.end(lease)
+                raise SessionClosed("the session is closed")
+            self._lease, self._link = lease, Link(lease.process)
+        return self._link
+
+    async def _drop_process(self, *, ask: bool) -> None:
+        """End the process; `ask` lets its environment close first, if it has one."""
+        lease, link = self._lease, self._link
+        self._lease = self._link = None
+        if lease is None or link is None:
+            return
+        if ask and lease.process.used and link.alive:
+            try:
+                await link.call("close", Close, self._deadline_s("close"))
+            except WorkerError:
+                pass  # it did not close in time, or died of it
+        lease.process.kill("closed")
+        await lease.process.wait_verdict()
+        link.detach()
+        await self._place.end(lease)

@@ -1,0 +1,116 @@
+"""What the sandboxes of a worker and of a runner show, and the commands that run in them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+from pathlib import Path, PurePosixPath
+
+import envhub
+import envhub_sandbox
+from envhub.errors import ManifestError
+from envhub.hub.manifest import Manifest
+from envhub_sandbox import Bind, Limits, View
+
+_CODE = "/opt/envhub"  # where envhub's own code stands in every sandbox
+_PACKAGES = "/opt/packages"  # what agent code may import
+_BOOT = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); "
+_WORKER = _BOOT + "from envhub.worker.__main__ import main; main()"
+_RUNNER = _BOOT + "from envhub.runner.__main__ import main; main()"
+ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": envhub_sandbox.WORKSPACE,
+    "TMPDIR": "/tmp",  # noqa: S108  (the session's own)
+    "LANG": "C.UTF-8",
+    # a zygote must stay single-threaded to be forked
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+
+def worker_view(manifest: Manifest) -> View:
+    """Return what an environment sees: the system, this Python and its packages, itself."""
+    return _view(
+        envhub_sandbox.interpreter(packages=True), (*_own_code(), Bind(manifest.folder))
+    )
+
+
+def worker_command(manifest: Manifest, *, strict: bool) -> list[str]:
+    """Return the command of an environment's zygote."""
+    spec = {
+        "entry": manifest.entry,
+        "folder": manifest.folder,
+        "limits": manifest.limits.as_dict(),
+        "strict": strict,
+    }
+    path = _CODE if strict else ":".join(_own_path())
+    flags = ["-I", "-B", "-u", "-c"]
+    return [sys.executable, *flags, _WORKER, path, json.dumps(spec), "{control}"]
+
+
+def runner_view(manifest: Manifest) -> View:
+    """Return what agent code sees: the system, a bare Python, and the packages named."""
+    binds = [*_own_code()]
+    for name in manifest.runner.packages:
+        binds += _distribution(name)
+    return _view(envhub_sandbox.interpreter(packages=False), tuple(binds))
+
+
+def runner_command(manifest: Manifest, *, strict: bool) -> list[str]:
+    """Return the command of the zygote that agent sandboxes are forked from."""
+    limits: Limits = manifest.runner.limits
+    spec = {
+        "limits": limits.as_dict(),
+        "strict": strict,
+        "imports": manifest.runner.imports,
+    }
+    path = f"{_CODE}:{_PACKAGES}" if strict else ":".join(_own_path())
+    flags = ["-I", "-S", "-B", "-u", "-c"]
+    return [envhub_sandbox.program(), *flags, _RUNNER, path, json.dumps(spec), "{control}"]
+
+
+def _view(python: View, extra: tuple[Bind, ...]) -> View:
+    system = envhub_sandbox.system()
+    return View(
+        (*system.binds, *python.binds, *extra),
+        system.links,
+        (*system.masks, *python.masks),
+        tuple(ENVIRONMENT.items()),
+    )
+
+
+def _own_code() -> tuple[Bind, ...]:
+    packages = (envhub, envhub_sandbox)
+    return tuple(Bind(p.__path__[0], f"{_CODE}/{p.__name__}") for p in packages)
+
+
+def _own_path() -> list[str]:
+    """Where the packages are importable from, for isolation `none`."""
+    parents = [str(Path(p.__path__[0]).parent) for p in (envhub, envhub_sandbox)]
+    return list(dict.fromkeys(parents))
+
+
+def _distribution(name: str) -> list[Bind]:
+    """Return binds for the top-level modules of one installed distribution.
+
+    Raises:
+        ManifestError: it is not installed.
+    """
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise ManifestError(
+            f"the package `{name}` of `$.runner.packages` is not installed",
+            hint=f"{sys.executable} -m pip install {name}",
+        ) from None
+    tops = {
+        PurePosixPath(str(file)).parts[0]
+        for file in distribution.files or ()
+        if not str(file).startswith("..")
+    }
+    root = Path(str(distribution.locate_file("")))
+    tops = {top for top in tops if not top.startswith("__pycache__")}
+    return [Bind(str(root / top), f"{_PACKAGES}/{top}") for top in sorted(tops)]

@@ -1,0 +1,370 @@
+"""A worker as the hub sees it: one sandbox with a zygote in it, and what it forked.
+
+The zygote is not trusted: it imports an author's module. What it sends is one small JSON
+packet at a time, decoded strictly; a descriptor that it sends must be a pidfd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+import msgspec
+
+from envhub.errors import RemoteProtocolError, WorkerStartFailed
+from envhub.hub.packets import HELLOS, PACKETS, FailedStart, Packet
+from envhub.hub.process import ForkedProcess, SessionProcess
+from envhub.wire.framing import FrameBuffer
+from envhub_sandbox import Launched, Launcher, LaunchFailed, LayerFailed
+
+_PACKET_BYTES = 64 * 1024
+_OUTPUT_BYTES = 16 * 1024  # kept of what a zygote prints: the tail of a traceback
+_HELLO_BYTES = 64 * 1024
+_GONE_S = 5.0  # for a killed sandbox to be taken down; takes milliseconds
+T = TypeVar("T")
+
+
+class Worker:
+    """One sandbox, reused across sessions. Made by `start`, ended by `aclose`.
+
+    Args:
+        launched: the sandbox, still starting.
+        name: of the environment, for messages.
+        cpu_limit_s: RLIMIT_CPU of its session processes.
+        on_end: called once when the worker has ended by itself.
+    """
+
+    def __init__(
+        self,
+        launched: Launched,
+        name: str,
+        *,
+        cpu_limit_s: int,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._launched = launched
+        self._name = name
+        self._cpu_limit_s = cpu_limit_s
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._numbers = iter(range(2**53))
+        self._starting: asyncio.Future[None] = self._loop.create_future()
+        self._forking: dict[int, asyncio.Future[int]] = {}
+        self._live: dict[int, ForkedProcess] = {}
+        self._early: dict[int, Packet] = {}  # ended before we had made its object
+        self._output = bytearray()
+        self.alive = True
+        launched.control.setblocking(False)
+        self._loop.add_reader(launched.control.fileno(), self._read_control)
+        self._loop.add_reader(launched.output, self._read_output)
+
+    @property
+    def launcher(self) -> Launcher | None:
+        """Who built the sandbox."""
+        return self._launched.launcher
+
+    @property
+    def sessions(self) -> int:
+        """How many forked processes are live."""
+        return len(self._live)
+
+    async def wait_ready(self, deadline_s: float) -> None:
+        """Wait until the zygote has imported its environment.
+
+        Raises:
+            LayerFailed: the sandbox could not be built.
+            WorkerStartFailed: the import failed, or took too long.
+        """
+        try:
+            async with asyncio.timeout(deadline_s):
+                await asyncio.shield(self._starting)
+        except TimeoutError:
+            await self.aclose()
+            raise WorkerStartFailed(
+                f"environment `{self._name}` was not imported within {deadline_s:g} s",
+                output=self._tail(),
+                hint="raise `start_s` under [deadlines] in env.toml if it needs longer",
+            ) from None
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def fork(self, deadline_s: float, *, broker: bool) -> SessionProcess:
+        """Return a new session process, isolated, with nothing constructed in it.
+
+        Never cancelled half-way: half a fork is a process that nobody owns. So it keeps a
+        deadline of its own.
+
+        Raises:
+            WorkerStartFailed: the zygote is gone, refused, or did not answer in time.
+            LayerFailed: the child could not build a layer.
+        """
+        return await _to_the_end(self._fork(deadline_s, broker=broker))
+
+    async def fork_agent(self, deadline_s: float) -> tuple[ForkedProcess, socket.socket]:
+        """Return a new agent sandbox's process, and the environment's end of its socket.
+
+        Raises:
+            WorkerStartFailed: the zygote is gone, refused, or did not answer in time.
+        """
+        ours, theirs = socket.socketpair()
+
+        async def work() -> ForkedProcess:
+            with theirs:
+                number, pidfd = await self._ask_to_fork([theirs.fileno()], deadline_s)
+            process = ForkedProcess(
+                pidfd, cpu_limit_s=self._cpu_limit_s, own_group=self.launcher is None
+            )
+            self._adopt(number, process)
+            return process
+
+        try:
+            return await _to_the_end(work()), ours
+        except BaseException:
+            ours.close()
+            raise
+
+    async def aclose(self) -> None:
+        """Kill the sandbox with everything in it, and reap it. Idempotent."""
+        self._end()
+        if self._launched.output >= 0:
+            await _to_the_end(self._wait_gone())
+
+    async def _wait_gone(self) -> None:
+        """Kill the launcher, and wait until nobody inside holds the output pipe any more."""
+        launched = self._launched
+        launched.process.kill()
+        gone = asyncio.Event()
+
+        def read() -> None:
+            try:
+                if os.read(launched.output, 64 * 1024):
+                    return
+            except BlockingIOError:
+                return
+            self._loop.remove_reader(launched.output)
+            gone.set()
+
+        self._loop.add_reader(launched.output, read)
+        try:
+            async with asyncio.timeout(_GONE_S):
+                await gone.wait()
+        except TimeoutError:
+            self._loop.remove_reader(launched.output)
+        launched.kill()
+
+    async def _fork(self, deadline_s: float, *, broker: bool) -> SessionProcess:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(write, True)
+        our_broker, their_broker = (
+            socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if broker else (None, None)
+        )
+        handed = [theirs.fileno(), write]
+        if their_broker is not None:
+            handed.append(their_broker.fileno())
+        try:
+            number, pidfd = await self._ask_to_fork(handed, deadline_s)
+        except BaseException:
+            ours.close()
+            os.close(read)
+            if our_broker is not None:
+                our_broker.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(write)
+            if their_broker is not None:
+                their_broker.close()
+        process = SessionProcess(
+            pidfd,
+            cpu_limit_s=self._cpu_limit_s,
+            own_group=self.launcher is None,
+            channel=ours,
+            output=read,
+            broker=our_broker,
+        )
+        self._adopt(number, process)
+        try:
+            process.layers = await self._hear_hello(process, deadline_s)
+        except BaseException:
+            process.kill("closed")
+            process.close_descriptors()
+            raise
+        return process
+
+    async def _ask_to_fork(self, handed: list[int], deadline_s: float) -> tuple[int, int]:
+        """Send the descriptors to the zygote; return the fork's number and its pidfd."""
+        if not self.alive:
+            raise WorkerStartFailed(f"the worker of `{self._name}` has ended")
+        number = next(self._numbers)
+        answered: asyncio.Future[int] = self._loop.create_future()
+        self._forking[number] = answered
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._send_request(number, handed)
+                return number, await answered
+        except TimeoutError:
+            raise WorkerStartFailed(
+                f"the worker of `{self._name}` did not fork within {deadline_s:g} s",
+                output=self._tail(),
+            ) from None
+        finally:
+            self._forking.pop(number, None)
+
+    async def _send_request(self, number: int, handed: list[int]) -> None:
+        packet = msgspec.json.encode({"fork": number})
+        while True:
+            try:
+                socket.send_fds(self._launched.control, [packet], handed)
+                return
+            except BlockingIOError:
+                await asyncio.sleep(0.001)  # its queue is full: it forks as fast as it can
+            except OSError as error:
+                raise WorkerStartFailed(f"the worker of `{self._name}` has ended") from error
+
+    async def _hear_hello(self, process: SessionProcess, deadline_s: float) -> tuple[str, ...]:
+        frames = FrameBuffer(max_bytes=_HELLO_BYTES)
+        try:
+            async with asyncio.timeout(deadline_s):
+                while (frame := frames.next_frame()) is None:
+                    data = await self._loop.sock_recv(process.channel, _HELLO_BYTES)
+                    if not data:
+                        raise WorkerStartFailed(
+                            f"a session process of `{self._name}` ended before it was isolated",
+                            output=self._tail(),
+                        )
+                    frames.receive_data(data)
+            hello = HELLOS.decode(frame)
+        except TimeoutError:
+            raise WorkerStartFailed(
+                f"a session process of `{self._name}` was not isolated in {deadline_s:g} s"
+            ) from None
+        except (RemoteProtocolError, msgspec.DecodeError, OSError) as error:
+            raise WorkerStartFailed(f"a session process of `{self._name}`: {error}") from error
+        if hello.failed is not None:
+            raise LayerFailed(*hello.failed)
+        return hello.layers or ()
+
+    def _adopt(self, number: int, process: ForkedProcess) -> None:
+        early = self._early.pop(number, None)
+        if early is not None:
+            process.note_end(early.status, early.cpu_s, early.peak_bytes)
+        elif self.alive:
+            self._live[number] = process
+        else:
+            process.note_worker_lost()
+
+    # ------------------------------------------------------------ what the zygote says
+
+    def _read_control(self) -> None:
+        for _ in range(64):  # then let others have the loop
+            try:
+                data, handed, _, _ = socket.recv_fds(self._launched.control, _PACKET_BYTES, 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, handed = b"", []
+            if not data:
+                self._note_end()
+                return
+            try:
+                self._take(PACKETS.decode(data), handed)
+            except (msgspec.DecodeError, ValueError) as error:
+                self._fail_start(WorkerStartFailed(f"its zygote sent no packet: {error}"))
+                self._launched.process.kill()
+            finally:
+                for descriptor in handed:
+                    os.close(descriptor)
+
+    def _take(self, packet: Packet, handed: list[int]) -> None:
+        """Act on one packet; descriptors that stay in `handed` are closed."""
+        if packet.failed is not None:
+            self._fail_start(self._start_error(packet.failed))
+        elif packet.ready is not None:
+            if not self._starting.done():
+                self._starting.set_result(None)
+        elif packet.forked is not None:
+            answered = self._forking.get(packet.forked)
+            if answered is not None and not answered.done() and handed:
+                answered.set_result(handed.pop())
+        elif packet.refused is not None:
+            answered = self._forking.get(packet.refused)
+            if answered is not None and not answered.done():
+                answered.set_exception(WorkerStartFailed(f"no fork: {packet.why}"))
+        elif packet.ended is not None:
+            process = self._live.pop(packet.ended, None)
+            if process is not None:
+                process.note_end(packet.status, packet.cpu_s, packet.peak_bytes)
+            elif len(self._early) < 4096:
+                self._early[packet.ended] = packet
+
+    def _start_error(self, failed: FailedStart) -> Exception:
+        if failed.layer:
+            return LayerFailed(failed.layer, failed.what, failed.errno or 0, hint=failed.hint)
+        return WorkerStartFailed(
+            f"environment `{self._name}` cannot be imported: {failed.message}",
+            output=failed.traceback,
+        )
+
+    def _fail_start(self, error: Exception) -> None:
+        if not self._starting.done():
+            self._starting.set_exception(error)
+
+    def _read_output(self) -> None:
+        try:
+            data = os.read(self._launched.output, 64 * 1024)
+        except BlockingIOError:
+            return
+        if not data:
+            self._loop.remove_reader(self._launched.output)
+        self._output += data
+        del self._output[:-_OUTPUT_BYTES]
+
+    def _tail(self) -> str:
+        return self._output.decode(errors="replace")
+
+    def _note_end(self) -> None:
+        """The zygote hung up: everything it forked is gone with it."""
+        ended_by_itself = self.alive
+        self._end()
+        if ended_by_itself:
+            self._on_end()
+
+    def _end(self) -> None:
+        if not self.alive:
+            return
+        self.alive = False
+        self._read_output_to_the_end()
+        self._loop.remove_reader(self._launched.control.fileno())
+        self._loop.remove_reader(self._launched.output)
+        what = f"the sandbox of `{self._name}` ended before it was ready"
+        self._fail_start(LaunchFailed(f"{what}: {self._tail().strip()}", stderr=self._tail()))
+        if not self._starting.cancelled():
+            self._starting.exception()  # seen, even if nobody waits for it any more
+        for answered in self._forking.values():
+            if not answered.done():
+                answered.set_exception(WorkerStartFailed("the worker ended"))
+        for process in self._live.values():
+            process.note_worker_lost()
+        self._live.clear()
+
+    def _read_output_to_the_end(self) -> None:
+        try:
+            while data := os.read(self._launched.output, 64 * 1024):
+                self._output += data
+                del self._output[:-_OUTPUT_BYTES]
+        except BlockingIOError:
+            pass  # a process that survives the zygote for a moment still holds the pipe
+
+
+async def _to_the_end(work: Awaitable[T]) -> T:
+    """Await `work` even when cancelled meanwhile: half a start is a process nobody owns."""
+    with anyio.CancelScope(shield=True):
+        return await work
+    raise AssertionError("a shielded scope does not swallow its body")

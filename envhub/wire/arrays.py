@@ -1,0 +1,71 @@
+"""Arrays inside MessagePack: dtype, shape and raw bytes, as extension 1.
+
+numpy is never imported for this: values are recognised by what they are, and a decoder
+without numpy hands out the `Array` itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import msgspec
+
+_ARRAY = 1
+MAX_DIMENSIONS = 32  # numpy 1's own limit
+
+
+class Array(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """An array as it travels.
+
+    Args:
+        dtype: as numpy's `dtype.str`, such as "<f4".
+        shape: lengths, outermost first.
+        data: the elements, in C order.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+_PACK = msgspec.msgpack.Encoder()
+_UNPACK = msgspec.msgpack.Decoder(Array)
+
+
+def _encode_other(value: Any) -> Any:
+    if type(value).__module__ == "numpy" and hasattr(value, "dtype"):
+        if value.dtype.hasobject:
+            raise TypeError("an array of Python objects cannot be sent")
+        if value.shape == ():
+            return value.item()
+        array = Array(value.dtype.str, tuple(value.shape), value.tobytes())
+        return msgspec.msgpack.Ext(_ARRAY, _PACK.encode(array))
+    raise TypeError(f"a `{type(value).__name__}` cannot be sent; make it plain data")
+
+
+def _decode_other(code: int, data: memoryview) -> Any:
+    if code != _ARRAY:
+        raise ValueError(f"unknown extension {code}")
+    array = _UNPACK.decode(data)
+    if len(array.shape) > MAX_DIMENSIONS:
+        raise ValueError(f"an array of {len(array.shape)} dimensions")
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return array
+    return numpy.frombuffer(array.data, numpy.dtype(array.dtype)).reshape(array.shape)
+
+
+ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode_other)
+DECODER = msgspec.msgpack.Decoder(ext_hook=_decode_other)
+
+
+def as_builtin(value: Any) -> Any:
+    """Return numpy's scalars and arrays as numbers and lists.
+
+    Raises:
+        TypeError: it is something else, in the words that OpenEnv's server uses.
+    """
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"Unable to serialize unknown type: {type(value)}")

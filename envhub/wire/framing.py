@@ -1,0 +1,66 @@
+"""Length-prefixed frames: bytes in, frames out. No I/O.
+
+A frame is a 4-byte big-endian length, then that many bytes. The same code serves the
+session's blocking socket and the hub's asynchronous one, because it touches neither; the
+shape is h11's `receive_data` / `next_event` (https://sans-io.readthedocs.io).
+"""
+
+from __future__ import annotations
+
+import struct
+
+from envhub.errors import LocalProtocolError, RemoteProtocolError
+
+HEADER = struct.Struct(">I")
+MAX_FRAME_BYTES = 64 * 1024 * 1024  # one 4K RGB observation is 24 MiB; leave room for two
+
+
+def encode_frame(payload: bytes, *, max_bytes: int = MAX_FRAME_BYTES) -> bytes:
+    """Return `payload` with its header.
+
+    Raises:
+        LocalProtocolError: `payload` is longer than `max_bytes`.
+    """
+    if len(payload) > max_bytes:
+        raise LocalProtocolError(f"a frame of {len(payload)} bytes is over {max_bytes}")
+    return HEADER.pack(len(payload)) + payload
+
+
+class FrameBuffer:
+    """Collects received bytes and hands back whole frames, in order.
+
+    Args:
+        max_bytes: longest payload accepted. Checked against the header, before any of the
+            payload is buffered, so a hostile length cannot make the hub allocate it.
+    """
+
+    def __init__(self, *, max_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
+
+    def receive_data(self, data: bytes) -> None:
+        """Append bytes just read from the peer."""
+        self._buffer += data
+
+    def next_frame(self) -> bytes | None:
+        """Return the next whole payload, or None if more bytes are needed.
+
+        Raises:
+            RemoteProtocolError: the peer announced a payload longer than `max_bytes`. The
+                buffer is then unusable: close the connection.
+        """
+        if len(self._buffer) < HEADER.size:
+            return None
+        (length,) = HEADER.unpack_from(self._buffer)
+        if length > self._max_bytes:
+            raise RemoteProtocolError(f"a frame of {length} bytes is over {self._max_bytes}")
+        end = HEADER.size + length
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(self._buffer[HEADER.size : end])
+        del self._buffer[:end]
+        return payload
+
+    def __len__(self) -> int:
+        """Return how many bytes wait to become frames."""
+        return len(self._buffer)

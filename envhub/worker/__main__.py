@@ -1,0 +1,70 @@
+"""`python -m envhub.worker SPEC CONTROL`: the zygote of one environment.
+
+SPEC is JSON: {"entry": "env:Echo", "folder": …, "limits": {…}, "strict": bool}. CONTROL is
+the descriptor of the socket to the hub.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from envhub.authoring import schema
+from envhub.worker import session
+from envhub_sandbox import zygote
+from envhub_sandbox.policy import Limits
+
+
+class _Loaded:
+    """What `prepare` leaves for every session process to find."""
+
+    environment: type
+    signature: schema.Signature
+
+
+def main() -> None:
+    """Import the environment once, then fork session processes until the hub hangs up."""
+    spec = json.loads(sys.argv[1])
+    loaded = _Loaded()
+
+    def prepare() -> dict[str, Any]:
+        loaded.environment = load(spec["folder"], spec["entry"])
+        loaded.signature = schema.read(loaded.environment)
+        session.warm_up(loaded.environment)
+        return {"title": loaded.environment.__name__}
+
+    def begin(descriptors: list[int]) -> None:
+        session.run(loaded.environment, loaded.signature, descriptors)
+
+    zygote.run(
+        socket.socket(fileno=int(sys.argv[2])),
+        prepare=prepare,
+        begin=begin,
+        limits=Limits.from_dict(spec["limits"]),
+        strict=spec["strict"],
+    )
+
+
+def load(folder: str, entry: str) -> type:
+    """Import and return the class that a manifest's `entry` names, such as "env:Echo".
+
+    Raises:
+        LookupError: the module has no such class.
+    """
+    module, _, name = entry.partition(":")
+    sys.path.insert(0, folder)  # this process serves this folder and nothing else
+    os.chdir(folder)
+    found = getattr(import_module(module), name, None)
+    if not isinstance(found, type):
+        raise LookupError(f"`{Path(folder) / module}.py` has no class `{name}`")
+    os.chdir("/")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""One request to one reply. The one place where an author's exception becomes a message.
+
+The work itself is a generator that yields each call into the environment as (function,
+arguments, options) and is sent the result: so the blocking shell and the event loop's run
+the same steps, and differ only in how they call.
+"""
+
+from __future__ import annotations
+
+import difflib
+import traceback
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+import msgspec
+
+from envhub.authoring import schema
+from envhub.authoring.schema import Signature
+from envhub.errors import (
+    EnvhubError,
+    EnvironmentFailed,
+    InvalidAction,
+    InvalidOption,
+    ResetNeeded,
+    UsageError,
+)
+from envhub.wire.messages import (
+    MAX_TEXT,
+    Close,
+    Closed,
+    Describe,
+    Described,
+    Failed,
+    Form,
+    GetState,
+    Observed,
+    Reply,
+    Request,
+    Reset,
+    StateRead,
+    Step,
+)
+
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+Work = Generator[Call, Any, Reply]
+_COMMON_OPTIONS = ("seed", "episode_id")
+
+
+class Answering:
+    """Holds the environment of one session, from the first reset on.
+
+    Args:
+        environment: its class, called without arguments.
+        signature: what its annotations say.
+    """
+
+    def __init__(self, environment: type, signature: Signature) -> None:
+        self._class = environment
+        self._signature = signature
+        self._environment: Any = None
+        self._in_episode = False
+
+    def answer(self, request: Request) -> Reply:
+        """Return the reply to one request. Never raises: an author's errors become Failed."""
+        work = self._work(request)
+        try:
+            call = next(work)
+            while True:
+                try:
+                    function, arguments, options = call
+                    result = function(*arguments, **options)
+                except BaseException as error:
+                    call = work.throw(error)
+                else:
+                    call = work.send(result)
+        except StopIteration as done:
+            reply: Reply = done.value
+            return reply
+        except BaseException as error:
+            return failed(request.op, error)
+
+    async def answer_async(
+        self, request: Request, call_async: Callable[..., Awaitable[Any]]
+    ) -> Reply:
+        """Return the reply to one request, calling by `call_async(function, …)`."""
+        work = self._work(request)
+        try:
+            call = next(work)
+            while True:
+                try:
+                    function, arguments, options = call
+                    result = await call_async(function, *arguments, **options)
+                except BaseException as error:
+                    call = work.throw(error)
+                else:
+                    call = work.send(result)
+        except StopIteration as done:
+            reply: Reply = done.value
+            return reply
+        except BaseException as error:
+            return failed(request.op, error)
+
+    def _work(self, request: Request) -> Work:
+        match request:
+            case Describe():
+                return _described(request.op, self._class, self._signature)
+            case Reset():
+                return (yield from self._reset(request))
+            case Step():
+                return (yield from self._step(request))
+            case GetState():
+                return (yield from self._state(request))
+            case Close():
+                if self._environment is not None and hasattr(self._environment, "close"):
+                    yield self._environment.close, (), {}
+                return Closed(request.op)
+
+    def _construct(self) -> Generator[Call, Any, None]:
+        if self._environment is None:
+            self._environment = yield self._class, (), {}
+
+    def _reset(self, request: Reset) -> Work:
+        options = _mapping(request.options, request.form)
+        options = _accepted(options, self._signature.reset_options, request.form)
+        yield from self._construct()
+        self._in_episode = False
+        value = yield self._method("reset"), (), options
+        self._in_episode = True
+        return self._observed(request.op, value, request.form)
+
+    def _step(self, request: Step) -> Work:
+        if request.form == "msgpack" and not self._in_episode:
+            raise ResetNeeded("`step` before `reset`, or after the episode ended")
+        action = self._signature.action.load(_load(request.action, request.form))
+        options = _mapping(request.options, request.form)
+        if request.form == "json":
+            options = _known(options, self._signature.step_options)
+        yield from self._construct()
+        value = yield self._method("step"), (action,), options
+        reply = self._observed(request.op, value, request.form)
+        if isinstance(reply, Observed) and (reply.terminated or reply.truncated):
+            self._in_episode = False
+        return reply
+
+    def _state(self, request: GetState) -> Work:
+        yield from self._construct()
+        environment = self._environment
+        value = yield (lambda: environment.state), (), {}
+        fields = self._signature.state.dump(value)
+        encode = schema.encode_openenv if request.form == "json" else schema.encode_native
+        return StateRead(request.op, encode(fields))
+
+    def _observed(self, op: int, value: Any, form: Form) -> Reply:
+        got = schema.outcome(self._signature.observation, value, form)
+        return Observed(
+            op, got.payload, got.reward, got.terminated, got.truncated, got.metadata
+        )
+
+    def _method(self, name: str) -> Any:
+        """Return the environment's own `_async` twin, as OpenEnv does, else the method."""
+        twin = getattr(self._environment, f"{name}_async", None)
+        return twin if callable(twin) else getattr(self._environment, name)
+
+
+def failed(op: int, error: BaseException) -> Failed:
+    """Return the message for an exception: an author's, or a misuse that we found."""
+    if isinstance(error, InvalidAction):
+        return Failed(op, error.code, _text(str(error)), "", error.detail)
+    if isinstance(error, EnvhubError):
+        return Failed(op, error.code, _text(_with_hint(error)))
+    trace = "".join(traceback.format_exception(error))[-MAX_TEXT // 4 :]
+    detail = schema.encode_openenv({"type": type(error).__name__})
+    return Failed(op, EnvironmentFailed.code, _text(_words(error)), _text(trace), detail)
+
+
+def _words(error: BaseException) -> str:
+    """`str(error)`, as OpenEnv's clients are shown it; the type goes beside it."""
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__name__} that cannot be printed>"
+
+
+def _with_hint(error: EnvhubError) -> str:
+    return f"{error}\nhint: {error.hint}" if error.hint else str(error)
+
+
+def _text(text: str) -> str:
+    """Return what the wire takes: UTF-8, and not longer than MAX_TEXT."""
+    return text.encode(errors="replace").decode()[: MAX_TEXT // 4]
+
+
+def _described(op: int, environment: type, signature: Signature) -> Described:
+    first, _, _ = (environment.__doc__ or "").strip().partition("\n\n")
+    return Described(
+        op,
+        environment.__name__,
+        _text(" ".join(first.split())),
+        schema.encode_openenv(signature.action.schema()),
+        schema.encode_openenv(signature.observation.schema()),
+        schema.encode_openenv(signature.state.schema()),
+        signature.reset_options,
+    )
+
+
+def _load(data: bytes, form: Form) -> Any:
+    try:
+        return schema.decode_native(data) if form == "msgpack" else schema.decode_openenv(data)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise UsageError(f"not {form}: {error}") from None
+
+
+def _mapping(data: bytes, form: Form) -> dict[str, Any]:
+    if not data:
+        return {}
+    options = _load(data, form)
+    if not isinstance(options, dict):
+        raise InvalidOption(f"options must be a mapping, and are a `{type(options).__name__}`")
+    return options
+
+
+def _accepted(
+    options: dict[str, Any], known: tuple[str, ...] | None, form: Form
+) -> dict[str, Any]:
+    """Return the options to pass to `reset`.
+
+    On OpenEnv's wire unknown ones are dropped, as its server does: trainers send whole rows.
+
+    Raises:
+        InvalidOption: one is unknown, or a seed or an episode id of a wrong type.
+    """
+    if form == "json":
+        return _known(options, known)
+    options = {
+        name: value
+        for name, value in options.items()
+        if value is not None or name not in _COMMON_OPTIONS
+    }
+    seed = options.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InvalidOption(f"`seed` must be an int that is not negative, and is {seed!r}")
+    episode = options.get("episode_id", "")
+    if not isinstance(episode, str) or len(episode) > 255:
+        raise InvalidOption("`episode_id` must be a str of at most 255 characters")
+    if known is None:
+        return options
+    if "episode_id" not in known:
+        options.pop("episode_id", None)
+    for name in options:
+        if name not in known:
+            raise InvalidOption(
+                f"unknown reset option `{name}`; this environment knows {_listed(known)}",
+                hint=_near(name, known),
+            )
+    return options
+
+
+def _known(options: dict[str, Any], known: tuple[str, ...] | None) -> dict[str, Any]:
+    if known is None:
+        return options
+    return {name: value for name, value in options.items() if name in known}
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
+def _near(name: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else ""

@@ -1,0 +1,61 @@
+"""View to bubblewrap command line. A pure function, so it can be read and tested as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .policy import WORKSPACE, View
+
+# Why each flag is here (bwrap(1)):
+#   --unshare-all      no network, own PIDs, IPC, hostname, cgroup view
+#   --unshare-user     an error, and not a shrug, where user namespaces are refused
+#   --die-with-parent  SIGKILL when the hub goes, however it goes
+#   --new-session      no TIOCSTI into the hub's terminal (CVE-2017-5226)
+#   --cap-drop ALL     the zygote needs none: a new user namespace brings its own
+#   --clearenv         the hub's environment holds secrets
+ISOLATION = (
+    "--unshare-all",
+    "--unshare-user",
+    "--die-with-parent",
+    "--new-session",
+    "--cap-drop", "ALL",
+    "--clearenv",
+)  # fmt: skip
+# empty folders for what each session mounts over them; links as every distribution has them
+FOLDERS = (WORKSPACE, "/tmp", "/dev/shm", "/dev/pts")  # noqa: S108
+DEVICES = ("null", "zero", "full", "urandom", "random")
+LINKS = (
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+    ("pts/ptmx", "/dev/ptmx"),
+)
+
+
+def arguments(view: View) -> list[str]:
+    """Return bubblewrap's arguments for `view`, without the command.
+
+    They are passed by `--args`, for a command line can be read by every user of the host and
+    the environment may hold secrets. The root is made read-only last: bubblewrap's own is a
+    tmpfs that every session of the zygote would share, and could leave files in.
+    """
+    line = [*ISOLATION]
+    for name, value in view.environment:
+        line += ["--setenv", name, value]
+    for folder in ("/dev", *FOLDERS):
+        line += ["--dir", folder]
+    for device in DEVICES:
+        line += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    for target, link in (*LINKS, *view.links):
+        line += ["--symlink", target, link]
+    for bind in view.ordered():
+        line += ["--ro-bind", bind.source, bind.inside]
+    for mask in view.masks:
+        line += ["--tmpfs", mask, "--remount-ro", mask]
+    return [*line, "--proc", "/proc", "--remount-ro", "/"]
+
+
+def packed(line: Sequence[str]) -> bytes:
+    """Return arguments as `--args FD` reads them."""
+    return b"".join(argument.encode() + b"\0" for argument in line)

@@ -1,0 +1,102 @@
+"""What a sandbox shows and what a process in it may use, as plain data.
+
+A `View` is what the outer sandbox shows to a zygote and everything forked from it; `Limits`
+are what one session process gets. What is not listed is denied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+MIB = 1024 * 1024
+WORKSPACE = "/workspace"
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """One path of the host, shown read-only.
+
+    Args:
+        source: absolute path on the host, a file or a folder.
+        target: absolute path inside; the same as `source` when "".
+    """
+
+    source: str
+    target: str = ""
+
+    @property
+    def inside(self) -> str:
+        """Where it is seen inside."""
+        return self.target or self.source
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The file tree and the environment variables that a zygote sees.
+
+    Args:
+        binds: what is shown. Everything else of the host is absent.
+        links: (target, path) of symbolic links to make.
+        masks: folders inside a bind that look empty.
+        environment: the only environment variables.
+    """
+
+    binds: tuple[Bind, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    masks: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+
+    def ordered(self) -> tuple[Bind, ...]:
+        """Return the binds, outer folders first, without those that another shows already."""
+        kept: list[Bind] = []
+        for bind in sorted(set(self.binds), key=lambda b: len(Path(b.inside).parts)):
+            if not any(_shows(outer, bind) for outer in kept):
+                kept.append(bind)
+        return tuple(kept)
+
+
+def _shows(outer: Bind, bind: Bind) -> bool:
+    if not Path(bind.inside).is_relative_to(outer.inside):
+        return False
+    below = Path(bind.inside).relative_to(outer.inside)
+    return Path(outer.source) / below == Path(bind.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one session process and its children may use.
+
+    Args:
+        memory_bytes: private memory of each process (RLIMIT_DATA). Past it, allocation fails.
+        address_bytes: address space of each process (RLIMIT_AS), shared mappings included;
+            0 for no limit, which node, Java and Go need. Past it, allocation fails.
+        cpu_s: CPU seconds of each process (RLIMIT_CPU); 0 for no limit. Past it, SIGXCPU,
+            and two seconds later SIGKILL.
+        processes: processes and threads of the session (RLIMIT_NPROC). Past it, EAGAIN.
+        open_files: descriptors of each process (RLIMIT_NOFILE). Past it, EMFILE.
+        file_bytes: longest file (RLIMIT_FSIZE). Past it, EFBIG.
+        disk_bytes: size of /workspace, and again of /tmp; both are memory. Past it, ENOSPC.
+        disk_files: files in each of them. Past it, ENOSPC.
+        niceness: added to the nice value, 0 to 19.
+    """
+
+    memory_bytes: int = 1024 * MIB
+    address_bytes: int = 0
+    cpu_s: int = 0
+    processes: int = 64
+    open_files: int = 256
+    file_bytes: int = 256 * MIB
+    disk_bytes: int = 64 * MIB
+    disk_files: int = 8192
+    niceness: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the limits as JSON can carry them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Limits:
+        """Return the limits that `as_dict` gave."""
+        return cls(**data)

@@ -1,0 +1,105 @@
+"""Which system calls sandboxed code may make: a deny list, in groups that say why.
+
+Deny list and not allow list: the workloads are compilers, shells and other people's Python,
+and what a namespace or a limit already stops need not be stopped twice. What is denied here
+is what those layers do not reach: kernel surface with a history of holes, memory that no
+limit counts, quotas that are kept per user of the host, and ways to build namespaces.
+
+ENOSYS where callers have a fall-back for an old kernel (glibc for clone3, libuv for io_uring),
+EPERM where they expect a privilege to be missing.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from . import bpf, syscalls
+from .errors import LayerFailed
+from .sysno import NEWEST, X86_64
+
+_NAMESPACES = (
+    syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWCGROUP
+    | syscalls.CLONE_NEWUTS
+    | syscalls.CLONE_NEWIPC
+    | syscalls.CLONE_NEWUSER
+    | syscalls.CLONE_NEWPID
+    | syscalls.CLONE_NEWNET
+)
+_AF_UNIX = 1
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # type into somebody's terminal
+_HARMLESS_PERSONALITIES = (0, 0xFFFFFFFF, 8, 0x20000, 0x40000)  # default, query, UNAME26, …
+
+NOT_IMPLEMENTED = {
+    "kernel surface": """io_uring_setup io_uring_enter io_uring_register userfaultfd
+        map_shadow_stack lsm_get_self_attr lsm_set_self_attr lsm_list_modules nfsservctl
+        lookup_dcookie uselib _sysctl create_module get_kernel_syms query_module afs_syscall
+        tuxcall security getpmsg putpmsg vserver epoll_ctl_old epoll_wait_old quotactl_fd
+        fanotify_init fanotify_mark""",
+    "namespaces": """clone3 open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr
+        open_tree_attr statmount listmount""",
+    "memory outside the limits": "memfd_create memfd_secret shmget semget msgget",
+    "other processes": "pidfd_getfd process_madvise process_mrelease set_mempolicy_home_node",
+}
+NOT_PERMITTED = {
+    "namespaces": "mount umount2 pivot_root chroot unshare setns sethostname setdomainname",
+    "kernel surface": """bpf perf_event_open keyctl add_key request_key modify_ldt iopl ioperm
+        init_module finit_module delete_module kexec_load kexec_file_load syslog acct quotactl
+        ustat sysfs vhangup open_by_handle_at name_to_handle_at""",
+    "the machine": """reboot swapon swapoff settimeofday clock_settime adjtimex
+        clock_adjtime""",
+    "other processes": """ptrace process_vm_readv process_vm_writev kcmp move_pages mbind
+        migrate_pages set_mempolicy""",
+    "quotas of the host's user": "inotify_init inotify_init1",
+}
+# what the zygote itself needs, to build the namespaces of its sessions
+_SETUP = ("mount", "umount2", "unshare", "sethostname", "clone")
+
+
+def session_filter() -> bytes:
+    """Return the filter of a session process and of agent code."""
+    return bpf.assemble(_rules(), newest=NEWEST, above=bpf.refuse(errno.ENOSYS))
+
+
+def zygote_filter() -> bytes:
+    """Return the filter of a zygote: the same, less what building a session takes."""
+    rules = _rules()
+    for name in _SETUP:
+        del rules[X86_64[name]]
+    return bpf.assemble(rules, newest=NEWEST, above=bpf.refuse(errno.ENOSYS))
+
+
+def require_known_machine() -> None:
+    """Refuse a processor whose system calls are not in the table.
+
+    Raises:
+        LayerFailed: it is not x86-64.
+    """
+    if syscalls.MACHINE != "x86_64":
+        raise LayerFailed(
+            "seccomp",
+            f"the filter knows the system calls of x86_64, not of {syscalls.MACHINE}",
+            hint="run on x86-64; other processors are not supported yet",
+        )
+
+
+def _rules() -> dict[int, bpf.Leaf]:
+    eperm, enosys = bpf.refuse(errno.EPERM), bpf.refuse(errno.ENOSYS)
+    no_family = bpf.refuse(errno.EAFNOSUPPORT)
+    rules: dict[str, bpf.Leaf] = {}
+    for names in NOT_IMPLEMENTED.values():
+        rules |= dict.fromkeys(names.split(), bpf.answer(enosys))
+    for names in NOT_PERMITTED.values():
+        rules |= dict.fromkeys(names.split(), bpf.answer(eperm))
+    rules["clone"] = bpf.if_bits(0, _NAMESPACES, eperm)
+    rules["ioctl"] = bpf.if_among(1, (_TIOCSTI, _TIOCLINUX), eperm)
+    rules["personality"] = bpf.unless_among(0, _HARMLESS_PERSONALITIES, eperm)
+    # AF_VSOCK is not held by a network namespace, AF_ALG and AF_NETLINK are kernel surface
+    rules["socket"] = bpf.unless_among(0, (_AF_UNIX,), no_family)
+    rules["socketpair"] = bpf.unless_among(0, (_AF_UNIX,), no_family)
+    devices = (0o020000, 0o060000)
+    rules["mknod"] = bpf.if_among(1, devices, eperm, mask=0o170000)
+    rules["mknodat"] = bpf.if_among(2, devices, eperm, mask=0o170000)
+    for name, index in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)):
+        rules[name] = bpf.if_bits(index, 0o6000, eperm)  # setuid and setgid
+    return {X86_64[name]: leaf for name, leaf in rules.items()}

@@ -1,0 +1,90 @@
+"""Which parts of the host a Python program needs to see: the system's, and the interpreter's.
+
+Listed one by one: `/usr/share` and `/usr/local` may hold anybody's data, an environment's
+hidden tests among them, so they are never shown whole.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+from .policy import Bind, View
+
+_ALIASES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_PARTS = (
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/include",
+    "/usr/share/zoneinfo",
+    "/usr/share/terminfo",
+    "/usr/share/git-core",
+    "/usr/share/perl",
+    "/usr/share/perl5",
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/ssl/openssl.cnf",
+)
+_PASSWD = Path(__file__).parent / "etc"
+
+
+def system() -> View:
+    """Return a view of the system's programs and libraries."""
+    binds = [_bind(path) for path in _PARTS if os.path.exists(path)]
+    links = []
+    for alias in _ALIASES:
+        if os.path.islink(alias):
+            links.append((os.readlink(alias), alias))
+        elif os.path.isdir(alias):
+            binds.append(Bind(alias))
+    binds += [Bind(str(_PASSWD / name), f"/etc/{name}") for name in ("passwd", "group")]
+    return View(tuple(binds), tuple(links))
+
+
+def interpreter(*, packages: bool) -> View:
+    """Return a view of the running Python: its program and its standard library.
+
+    Args:
+        packages: also show everything installed for it, in its virtual environment too.
+            Without them site-packages looks empty.
+    """
+    base = Path(sys.base_prefix).resolve()
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    binds = [_bind(str(base / part)) for part in ("bin", "lib") if (base / part).exists()]
+    if sys.base_prefix != str(base):
+        binds += [Bind(b.source, f"{sys.base_prefix}/{Path(b.source).name}") for b in binds]
+    if packages:
+        if sys.prefix != sys.base_prefix:
+            binds.append(_bind(sys.prefix))
+        binds += [_bind(path) for path in _package_folders()]
+        return View(tuple(binds))
+    hidden = {
+        *(base / "lib" / version / name for name in ("site-packages", "dist-packages")),
+        Path("/usr/lib/python3/dist-packages"),
+    }
+    return View(tuple(binds), masks=tuple(sorted(str(p) for p in hidden if p.is_dir())))
+
+
+def program() -> str:
+    """Return the path of the base interpreter, outside any virtual environment."""
+    base = Path(sys.base_prefix).resolve()
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return str(base / "bin" / version)
+
+
+def _package_folders() -> set[str]:
+    """Return where packages are installed, as far as it lies outside the prefixes."""
+    named = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    on_path = {p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")}
+    return {path for path in named | on_path if os.path.isdir(path)}
+
+
+def _bind(path: str) -> Bind:
+    """Show a path where it is, also if it is a link on the host."""
+    return Bind(os.path.realpath(path), path)

@@ -1,0 +1,204 @@
+"""The system calls that Python has no name for, through ctypes.
+
+Each function raises `OSError` with the call's name. Flags are those of the kernel's headers;
+the man page is named where the call is unusual. `PyDLL` keeps the interpreter's lock during
+`clone`, so that no other thread can run between the fork and Python's own after-fork work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+_CLONE_PIDFD = 0x00001000
+_CLONE_CHILD_CLEARTID = 0x00200000
+_CLONE_CHILD_SETTID = 0x01000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MNT_DETACH = 2
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_CAPBSET_DROP = 24
+PR_SET_SECUREBITS = 28
+PR_SET_NO_NEW_PRIVS = 38
+_PR_GET_TID_ADDRESS = 40
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+# capabilities(7): keep no capability by uid 0, and lock that for ever
+SECUREBITS_LOCKED = 0xEF
+
+_SYS_CLONE = {"x86_64": 56, "aarch64": 220}
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
+_SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}
+MACHINE = platform.machine()
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_raw = ctypes.PyDLL(None, use_errno=True).syscall
+_libc.mount.argtypes = [
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_char_p,
+]
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else os.fsencode(text)
+
+
+def mount(
+    source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None
+) -> None:
+    """Mount a file system, or bind a path (man 2 mount)."""
+    _check(
+        _libc.mount(_bytes(source), _bytes(target), _bytes(kind), flags, _bytes(data)),
+        f"mount {kind or 'bind'} on {target}",
+    )
+
+
+def umount(target: str) -> None:
+    """umount2(2), lazily."""
+    _check(_libc.umount2(os.fsencode(target), MNT_DETACH), f"umount {target}")
+
+
+def pivot_root(new: str, old: str) -> None:
+    """Change the root mount (man 2 pivot_root)."""
+    number = _SYS_PIVOT_ROOT[MACHINE]
+    _check(_libc.syscall(number, os.fsencode(new), os.fsencode(old)), "pivot_root")
+
+
+def unshare(flags: int) -> None:
+    """Leave shared namespaces (man 2 unshare)."""
+    _check(_libc.unshare(flags), f"unshare {flags:#x}")
+
+
+def sethostname(name: str) -> None:
+    """Name the UTS namespace (man 2 sethostname)."""
+    data = name.encode()
+    _check(_libc.sethostname(data, len(data)), "sethostname")
+
+
+def prctl(option: int, value: int = 0) -> None:
+    """Set one attribute of this process (man 2 prctl), by one number."""
+    words = [ctypes.c_ulong(n) for n in (value, 0, 0, 0)]
+    _check(_libc.prctl(option, *words), f"prctl {option}")
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from `first` on."""
+    os.closerange(first, 2**31 - 1)  # close_range(2) underneath
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _CapData(ctypes.Structure):
+    _fields_ = [(n, ctypes.c_uint32) for n in ("effective", "permitted", "inheritable")]
+
+
+def drop_capabilities(*, bounding: bool) -> None:
+    """Give up every capability, for good if the securebits are locked or `bounding` is set."""
+    if bounding:
+        for capability in range(64):
+            if _libc.prctl(
+                PR_CAPBSET_DROP, *[ctypes.c_ulong(n) for n in (capability, 0, 0, 0)]
+            ):
+                break  # EINVAL: past the last one
+    ambient = [ctypes.c_ulong(n) for n in (_PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)]
+    _check(_libc.prctl(_PR_CAP_AMBIENT, *ambient), "prctl PR_CAP_AMBIENT_CLEAR_ALL")
+    header = _CapHeader(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
+    nothing = (_CapData * 2)()
+    number = _SYS_CAPSET[MACHINE]
+    _check(_libc.syscall(number, ctypes.byref(header), ctypes.byref(nothing)), "capset")
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+
+
+def install_seccomp(program: bytes) -> None:
+    """seccomp(2), SECCOMP_SET_MODE_FILTER."""
+    buffer = ctypes.create_string_buffer(program, len(program))
+    described = _Program(len(program) // 8, ctypes.addressof(buffer))
+    number = _SYS_SECCOMP[MACHINE]
+    _check(_libc.syscall(number, 1, 0, ctypes.byref(described)), "seccomp")
+
+
+def syscall(number: int, *arguments: object, what: str) -> int:
+    """Make a call that has no wrapper here."""
+    return _check(_libc.syscall(number, *arguments), what)
+
+
+def _tid_address() -> int | None:
+    """Return where glibc keeps this thread's id, so that a raw clone updates it, too."""
+    pointer = ctypes.c_void_p(0)
+    failed = _libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(pointer), 0, 0, 0)
+    return None if failed else pointer.value
+
+
+_TID_ADDRESS = _tid_address()
+
+
+def fork(namespaces: int = 0) -> tuple[int, int]:
+    """Fork into new namespaces by one clone(2); return (pid, pidfd), or (0, -1) in the child.
+
+    The caller must be single-threaded: pthread_atfork handlers do not run. Python's own
+    fork hooks do.
+    """
+    flags = namespaces | _CLONE_PIDFD | signal.SIGCHLD
+    tid = None
+    if _TID_ADDRESS is not None:
+        flags |= _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
+        tid = ctypes.c_void_p(_TID_ADDRESS)
+    pidfd = ctypes.c_int(-1)
+    # x86-64 takes (flags, stack, parent_tid, child_tid, tls); aarch64 swaps the last two
+    tail = (None, tid) if MACHINE == "aarch64" else (tid, None)
+    ctypes.pythonapi.PyOS_BeforeFork()
+    pid = _raw(_SYS_CLONE[MACHINE], ctypes.c_ulong(flags), None, ctypes.byref(pidfd), *tail)
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0, -1
+    number = ctypes.get_errno()
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(number, f"clone: {os.strerror(number)}")
+    return int(pid), pidfd.value
+
+
+def write_file(path: str, text: str) -> None:
+    """Write a small file of /proc in one call, without buffers."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"write {path}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,72 @@
+"""Fixtures every test gets. None of them is a mock."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import envhub_sandbox
+import pytest
+from envhub_sandbox import landlock
+from hypothesis import HealthCheck, settings
+
+ENVS = Path(__file__).parent.parent / "envs"
+_SETTLE_S = 5.0  # for a process that was killed, and reaped by somebody else, to be gone
+
+# A slow or busy machine must not turn a true property into a failure.
+settings.register_profile(
+    "envhub",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
+settings.load_profile("envhub")
+
+
+def pytest_report_header() -> list[str]:
+    """Say what the machine can do: half of a sandbox's bugs are the machine's."""
+    bwrap = envhub_sandbox.bubblewrap() or "not installed"
+    return [
+        f"kernel {platform.release()}, uid {os.geteuid()}, landlock {landlock.version()},"
+        f" bubblewrap {bwrap}"
+    ]
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+def children() -> set[int]:
+    """The processes that this one has started and not reaped."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a thread may end while we look
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """A test leaves behind no child process and no open descriptor."""
+    before, open_before = children(), descriptors()
+    yield
+    # imported here: a test of something smaller must not load the hub
+    from envhub.hub.embedded import close_hubs
+
+    close_hubs()
+    deadline = time.monotonic() + _SETTLE_S
+    while time.monotonic() < deadline:
+        if children() <= before and descriptors() <= open_before:
+            return
+        time.sleep(0.01)
+    assert children() <= before, "a child process outlived the test"
+    assert descriptors() <= open_before, "a file descriptor outlived the test"
