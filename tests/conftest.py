@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import envhub_sandbox
 import pytest
-from envhub_sandbox import landlock
+import uvloop
 from hypothesis import HealthCheck, settings
+
+import envhub_sandbox
+from envhub_sandbox import landlock
 
 ENVS = Path(__file__).parent.parent / "envs"
 _SETTLE_S = 5.0  # for a process that was killed, and reaped by somebody else, to be gone
@@ -30,9 +32,9 @@ settings.load_profile("envhub")
 def pytest_report_header() -> list[str]:
     """Say what the machine can do: half of a sandbox's bugs are the machine's."""
     bwrap = envhub_sandbox.bubblewrap() or "not installed"
+    abi = landlock.version()
     return [
-        f"kernel {platform.release()}, uid {os.geteuid()}, landlock {landlock.version()},"
-        f" bubblewrap {bwrap}"
+        f"kernel {platform.release()}, uid {os.geteuid()}, landlock {abi}, bubblewrap {bwrap}"
     ]
 
 
@@ -52,6 +54,12 @@ def children() -> set[int]:
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _first_loop() -> None:
+    """Libuv keeps a pipe for signals from the first loop on; it is nobody's leak."""
+    uvloop.new_event_loop().close()
 
 
 @pytest.fixture(autouse=True)

@@ -51,7 +51,9 @@ class View:
     def ordered(self) -> tuple[Bind, ...]:
         """Return the binds, outer folders first, without those that another shows already."""
         kept: list[Bind] = []
-        for bind in sorted(set(self.binds), key=lambda b: len(Path(b.inside).parts)):
+        for bind in sorted(
+            set(self.binds), key=lambda b: (len(Path(b.inside).parts), b.inside)
+        ):
             if not any(_shows(outer, bind) for outer in kept):
                 kept.append(bind)
         return tuple(kept)

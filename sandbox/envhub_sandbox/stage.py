@@ -51,9 +51,9 @@ def _start(spec: dict[str, Any]) -> NoReturn:
         tuple((name, value) for name, value in spec["environment"]),
     )
     if spec["uid"]:
-        view = _shelter(view)
+        named, view = view, _shelter(view)
         _become(spec["uid"])
-        _require_reachable(view, spec["uid"])
+        _require_reachable(named, view, spec["uid"])
     builtin.die_with_parent()
     if os.getppid() != spec["owner"]:
         os._exit(1)  # the owner went before we could ask to be told
@@ -114,8 +114,9 @@ def _become(uid: int) -> None:
         ) from error
 
 
-def _require_reachable(view: View, uid: int) -> None:
-    for bind in view.binds:
+def _require_reachable(named: View, view: View, uid: int) -> None:
+    """Try what is shown, and name it by the path that its owner knows."""
+    for owned, bind in zip(named.ordered(), view.ordered(), strict=True):
         try:
             if os.path.isdir(bind.source):
                 os.listdir(bind.source)
@@ -124,7 +125,7 @@ def _require_reachable(view: View, uid: int) -> None:
         except PermissionError as error:
             raise LayerFailed(
                 "spare user",
-                f"user {uid} cannot read `{bind.source}` (for {bind.inside})",
+                f"user {uid}, as which sandboxes run, cannot read `{owned.source}`",
                 error.errno or 0,
                 hint="make it readable (chmod o+rX), move it out of a private home, or start "
                 "envhub with CAP_SYS_ADMIN or as the user that owns it",
