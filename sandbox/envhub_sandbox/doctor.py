@@ -171,7 +171,7 @@ def _network_namespace() -> None:
 def _seccomp() -> None:
     seccomp.require_known_machine()
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    syscalls.install_seccomp(seccomp.session_filter())
+    seccomp.session_filter().install()
 
 
 # ---------------------------------------------------------------- the rest

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from types import TracebackType
 
 from . import landlock, syscalls
 from .errors import LayerFailed
@@ -37,15 +37,29 @@ ENVIRONMENT = {
 }
 
 
-@contextmanager
-def _layer(name: str) -> Iterator[None]:
-    """Turn a failed system call into the name of the layer it belongs to."""
-    try:
-        yield
-    except OSError as error:
-        raise LayerFailed(name, str(error.strerror or error), error.errno or 0) from error
-    except ValueError as error:  # resource.setrlimit says it this way
-        raise LayerFailed(name, str(error)) from error
+class _layer:
+    """Turn a failed system call into the name of the layer it belongs to.
+
+    A class and not a generator: this runs in every child, and a generator copies more pages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError):
+            what = str(error.strerror or error)
+            raise LayerFailed(self._name, what, error.errno or 0) from error
+        if isinstance(error, ValueError):  # resource.setrlimit says it this way
+            raise LayerFailed(self._name, str(error)) from error
 
 
 def isolate(
@@ -54,7 +68,7 @@ def isolate(
     outer_uid: int,
     outer_gid: int,
     shown_below_tmp: Sequence[str],
-    filter_: bytes,
+    filter_: syscalls.Filter,
 ) -> list[str]:
     """Build every layer around this process; return their names.
 
@@ -110,7 +124,7 @@ def isolate(
             )
             layers.append(f"landlock {abi}")
     with _layer("seccomp"):
-        syscalls.install_seccomp(filter_)
+        filter_.install()
         layers.append("seccomp")
     return layers
 
@@ -200,12 +214,12 @@ def _write_if_there(path: str, text: str) -> None:
         pass  # a kernel without this kind of namespace
 
 
-def restrict_zygote(filter_: bytes) -> None:
+def restrict_zygote(filter_: syscalls.Filter) -> None:
     """Filter the zygote itself: code that an author runs at import is not trusted either."""
     with _layer("no new privileges"):
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     with _layer("seccomp"):
-        syscalls.install_seccomp(filter_)
+        filter_.install()
 
 
 __all__ = [

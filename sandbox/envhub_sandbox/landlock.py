@@ -7,7 +7,6 @@ Source: landlock(7), https://docs.kernel.org/userspace-api/landlock.html
 
 from __future__ import annotations
 
-import ctypes
 import os
 import stat
 import struct
@@ -68,7 +67,7 @@ def _allow(ruleset: int, path: str, access: int) -> None:
     try:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             access &= _FOR_FILES
-        rule = ctypes.create_string_buffer(struct.pack("<Qi", access, descriptor))
+        rule = struct.pack("<Qi", access, descriptor)
         syscalls.syscall(_ADD, ruleset, 1, rule, 0, what=f"landlock_add_rule {path}")
     finally:
         os.close(descriptor)

@@ -56,17 +56,21 @@ NOT_PERMITTED = {
 _SETUP = ("mount", "umount2", "unshare", "sethostname", "clone")
 
 
-def session_filter() -> bytes:
+def session_filter() -> syscalls.Filter:
     """Return the filter of a session process and of agent code."""
-    return bpf.assemble(_rules(), newest=NEWEST, above=bpf.refuse(errno.ENOSYS))
+    return _filter(_rules())
 
 
-def zygote_filter() -> bytes:
+def zygote_filter() -> syscalls.Filter:
     """Return the filter of a zygote: the same, less what building a session takes."""
     rules = _rules()
     for name in _SETUP:
         del rules[X86_64[name]]
-    return bpf.assemble(rules, newest=NEWEST, above=bpf.refuse(errno.ENOSYS))
+    return _filter(rules)
+
+
+def _filter(rules: dict[int, bpf.Leaf]) -> syscalls.Filter:
+    return syscalls.Filter(bpf.assemble(rules, newest=NEWEST, above=bpf.refuse(errno.ENOSYS)))
 
 
 def require_known_machine() -> None:

@@ -132,24 +132,32 @@ def drop_capabilities(*, bounding: bool) -> None:
                 PR_CAPBSET_DROP, *[ctypes.c_ulong(n) for n in (capability, 0, 0, 0)]
             ):
                 break  # EINVAL: past the last one
-    ambient = [ctypes.c_ulong(n) for n in (_PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)]
-    _check(_libc.prctl(_PR_CAP_AMBIENT, *ambient), "prctl PR_CAP_AMBIENT_CLEAR_ALL")
-    header = _CapHeader(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
-    nothing = (_CapData * 2)()
+    _check(_libc.prctl(_PR_CAP_AMBIENT, *_CLEAR_AMBIENT), "prctl PR_CAP_AMBIENT_CLEAR_ALL")
     number = _SYS_CAPSET[MACHINE]
-    _check(_libc.syscall(number, ctypes.byref(header), ctypes.byref(nothing)), "capset")
+    _check(_libc.syscall(number, ctypes.byref(_CAP_HEADER), ctypes.byref(_NO_CAPS)), "capset")
+
+
+# made here, and not in each child: a ctypes value made after a fork copies some 40 pages
+_CLEAR_AMBIENT = [ctypes.c_ulong(n) for n in (_PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)]
+_CAP_HEADER = _CapHeader(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
+_NO_CAPS = (_CapData * 2)()
 
 
 class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
 
-def install_seccomp(program: bytes) -> None:
-    """seccomp(2), SECCOMP_SET_MODE_FILTER."""
-    buffer = ctypes.create_string_buffer(program, len(program))
-    described = _Program(len(program) // 8, ctypes.addressof(buffer))
-    number = _SYS_SECCOMP[MACHINE]
-    _check(_libc.syscall(number, 1, 0, ctypes.byref(described)), "seccomp")
+class Filter:
+    """An assembled filter where the kernel can read it; made before the fork that uses it."""
+
+    def __init__(self, program: bytes) -> None:
+        self._buffer = ctypes.create_string_buffer(program, len(program))
+        self._program = _Program(len(program) // 8, ctypes.addressof(self._buffer))
+        self._reference = ctypes.byref(self._program)
+
+    def install(self) -> None:
+        """Filter this process and its children, for good (man 2 seccomp)."""
+        _check(_libc.syscall(_SYS_SECCOMP[MACHINE], 1, 0, self._reference), "seccomp")
 
 
 def syscall(number: int, *arguments: object, what: str) -> int:

@@ -94,7 +94,6 @@ class _Zygote:
         self._strict = strict
         self._sessions: dict[int, int] = {}
         self._uid, self._gid = os.getuid(), os.getgid()
-        self._filter = b""
         if strict:
             seccomp.require_known_machine()
             self._filter = seccomp.session_filter()
