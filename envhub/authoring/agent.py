@@ -200,8 +200,11 @@ class AgentSandbox:
         request = {"call": function, **arguments, "timeout_s": timeout_s}
         reply = self._ask(request, timeout_s)
         match reply:
-            case {"value": value}:
-                return plain.from_json(value)
+            case {"value": str(value)}:
+                try:
+                    return plain.from_json(json.loads(value))
+                except (ValueError, RecursionError) as error:
+                    raise NotPlain(f"not a value: {error}") from None
             case {"raised": [str(type_name), str(message)]}:
                 raise AgentRaised(type_name, message)
             case {"unfit": str(message)}:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic
+from typing import Generic
 
 from typing_extensions import TypeVar
 
@@ -25,18 +25,15 @@ class Environment(Generic[ActionT, ObservationT, StateT]):
     may be `async def`; then a loop runs between the calls, too.
     """
 
-    def reset(
-        self, seed: int | None = None, episode_id: str | None = None, **options: Any
-    ) -> ObservationT:
+    def reset(self, seed: int | None = None, episode_id: str | None = None) -> ObservationT:
         """Begin an episode and return the first observation.
 
-        Name the options that you know as keyword arguments, in place of `**options`: the
-        others are then refused, with a message that lists yours.
+        Add options of your own as keyword arguments with defaults; clients that name any
+        other are told which ones there are. With `**options` you take what comes.
 
         Args:
             seed: the only source of randomness the environment may use; None for any.
             episode_id: the client's name for the episode.
-            options: the environment's own.
         """
         raise NotImplementedError
 

@@ -24,7 +24,7 @@ from envhub_sandbox import Launched, Launcher, LaunchFailed, LayerFailed
 _PACKET_BYTES = 64 * 1024
 _OUTPUT_BYTES = 16 * 1024  # kept of what a zygote prints: the tail of a traceback
 _HELLO_BYTES = 64 * 1024
-_GONE_S = 5.0  # for a killed sandbox to be taken down; takes milliseconds
+_GONE_S = 2.0  # for a sandbox that was hung up on to be taken down; takes milliseconds
 T = TypeVar("T")
 
 
@@ -135,26 +135,24 @@ class Worker:
             await _to_the_end(self._wait_gone())
 
     async def _wait_gone(self) -> None:
-        """Kill the launcher, and wait until nobody inside holds the output pipe any more."""
+        """Hang up, and wait until the launcher has reaped what is inside and has ended.
+
+        Killed at once, the launcher would leave its dying child to the machine's init.
+        """
         launched = self._launched
-        launched.process.kill()
+        launched.control.close()
+        ended = os.pidfd_open(launched.process.pid)
         gone = asyncio.Event()
-
-        def read() -> None:
-            try:
-                if os.read(launched.output, 64 * 1024):
-                    return
-            except BlockingIOError:
-                return
-            self._loop.remove_reader(launched.output)
-            gone.set()
-
-        self._loop.add_reader(launched.output, read)
+        self._loop.add_reader(ended, gone.set)
+        self._loop.add_reader(launched.output, self._read_output)
         try:
             async with asyncio.timeout(_GONE_S):
                 await gone.wait()
         except TimeoutError:
-            self._loop.remove_reader(launched.output)
+            pass  # it does not go by itself
+        self._loop.remove_reader(ended)
+        self._loop.remove_reader(launched.output)
+        os.close(ended)
         launched.kill()
 
     async def _fork(self, deadline_s: float, *, broker: bool) -> SessionProcess:

@@ -9,7 +9,7 @@ from typing import Any
 from envhub.errors import RemoteProtocolError
 from envhub.wire.framing import FrameBuffer, encode_frame
 
-MAX_BYTES = 8 * 1024 * 1024  # of one message: code, or a value with MAX_VALUES in it
+MAX_BYTES = 16 * 1024 * 1024  # of one message: code, or a value with MAX_VALUES in it
 _READ_BYTES = 64 * 1024
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import json
 import linecache
 import os
 import signal
@@ -94,7 +95,7 @@ def _call(request: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
         arguments = plain.from_json(request["args"])
         options = plain.from_json(request["kwargs"])
         value = names[request["call"]](*arguments, **options)
-        return {"value": plain.to_json(value)}
+        return {"value": json.dumps(plain.to_json(value))}
     except plain.NotPlain as error:
         return {"unfit": str(error)}
     except BaseException as error:

@@ -23,7 +23,7 @@ import socket
 import time
 from typing import Any
 
-from envhub.errors import RemoteProtocolError
+from envhub.errors import LocalProtocolError, RemoteProtocolError
 from envhub.runner import interpreter
 from envhub.runner.channel import Channel
 from envhub_sandbox import syscalls
@@ -44,10 +44,17 @@ def keep(environment: socket.socket) -> None:
             if "run" in request:
                 channel.send({"ran": running.run(request)})
             else:
-                channel.send(running.call(request))
+                _answer(channel, running.call(request))
     except (RemoteProtocolError, OSError):
         pass  # the environment is gone, or mad; either way nobody listens
     running.kill()
+
+
+def _answer(channel: Channel, reply: dict[str, Any]) -> None:
+    try:
+        channel.send(reply)
+    except LocalProtocolError:  # longer than what it wrote, by its escapes
+        channel.send({"stopped": "its answer is no value"})
 
 
 class _Interpreter:
@@ -68,7 +75,7 @@ class _Interpreter:
             "cut": seen.cut or said.get("cut"),
             "alive": not seen.ended,
         }
-        if not isinstance(ran["exit_code"], int | None) or ran["cut"] not in (
+        if ran["exit_code"] not in (None, *range(-64, 256)) or ran["cut"] not in (
             None, "memory", *_CUTS,
         ):  # fmt: skip
             ran |= {"exit_code": None, "cut": "killed"}  # it wrote its own reply
@@ -79,10 +86,11 @@ class _Interpreter:
         seen = self._ask(request)
         if seen.reply is None:
             return {"stopped": seen.cut or f"it ended with code {seen.exit_code}"}
-        kind = next(iter(seen.reply), "")
-        if len(seen.reply) != 1 or kind not in ("value", "raised", "unfit"):
-            return {"stopped": "it wrote its own reply"}
-        return seen.reply
+        match seen.reply:
+            case {"value": str()} | {"unfit": str()} | {"raised": [str(), str()]}:
+                if len(seen.reply) == 1:
+                    return seen.reply
+        return {"stopped": "it wrote its own reply"}
 
     def kill(self) -> None:
         """Kill everything in the sandbox but the keeper, and reap it."""

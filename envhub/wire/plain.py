@@ -15,7 +15,8 @@ import math
 from typing import Any
 
 MAX_DEPTH = 32
-MAX_VALUES = 50_000  # even if all of them collide in a set, seconds and not hours
+MAX_VALUES = 200_000
+MAX_HASHED = 5_000  # keys and members: if all of them collide, a tenth of a second
 MAX_INT_BITS = 4096  # past it, conversion to text is refused by Python itself
 
 
@@ -44,6 +45,7 @@ def from_json(data: Any) -> Any:
 class _Counter:
     def __init__(self) -> None:
         self._seen = 0
+        self._hashed = 0
 
     def count(self, depth: int) -> None:
         self._seen += 1
@@ -51,6 +53,11 @@ class _Counter:
             raise NotPlain(f"nested deeper than {MAX_DEPTH}")
         if self._seen > MAX_VALUES:
             raise NotPlain(f"more than {MAX_VALUES} values")
+
+    def count_hashed(self, number: int) -> None:
+        self._hashed += number
+        if self._hashed > MAX_HASHED:
+            raise NotPlain(f"more than {MAX_HASHED} keys and members of sets")
 
 
 class _Writer(_Counter):
@@ -71,11 +78,14 @@ class _Writer(_Counter):
             return {"t": [self.write(item, depth + 1) for item in tuple.__iter__(value)]}
         if isinstance(value, dict):
             pairs = dict.items(value)
+            self.count_hashed(len(pairs))
             return {
                 "d": [[self.write(k, depth + 1), self.write(v, depth + 1)] for k, v in pairs]
             }
         if isinstance(value, bytes | bytearray):
             return {"b": base64.b64encode(value).decode()}
+        if isinstance(value, set | frozenset):
+            self.count_hashed(set.__len__(value) if isinstance(value, set) else len(value))
         if isinstance(value, frozenset):
             return {"z": [self.write(item, depth + 1) for item in frozenset.__iter__(value)]}
         if isinstance(value, set):
@@ -111,6 +121,8 @@ class _Reader(_Counter):
             return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[body]
         if not isinstance(body, list):
             raise NotPlain(f"tag `{tag}` without a list")
+        if tag in ("d", "s", "z"):
+            self.count_hashed(len(body))
         if tag == "d":
             return {
                 self.read(key, depth + 1): self.read(value, depth + 1) for key, value in body

@@ -57,6 +57,15 @@ def if_among(index: int, values: Sequence[int], action: int, *, mask: int = 0) -
     return _compare(index, values, mask, answer(ALLOW), answer(action))
 
 
+def if_any(pairs: Sequence[tuple[int, int]], action: int) -> Leaf:
+    """Do `action` if any of the (argument, value) pairs holds, else allow."""
+    tests: list[bytes] = []
+    for at, (index, value) in enumerate(pairs):
+        to_action = 2 * (len(pairs) - at) - 1
+        tests += [_argument(index), _instruction(_JUMP_EQUAL, value, to_action, 0)]
+    return (*tests, *answer(ALLOW), *answer(action))
+
+
 def unless_among(index: int, values: Sequence[int], action: int) -> Leaf:
     """Do `action` unless the argument is one of `values`."""
     return _compare(index, values, 0, answer(action), answer(ALLOW))

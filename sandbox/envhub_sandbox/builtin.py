@@ -4,8 +4,8 @@ For machines without bubblewrap, and for those where its children cannot build n
 (Ubuntu's profile for /usr/bin/bwrap takes their capabilities). The order is bubblewrap's:
 
     launcher            unshare user, mount, pid, net, ipc, uts, cgroup; waits for the rest
-      └─ init (pid 1)   mounts; two pivot_roots; leaves the privileged user namespace; reaps
-           └─ zygote    the command, without a capability
+      └─ pid 1          mounts; two pivot_roots; leaves the privileged user namespace; becomes
+                        the command, without a capability
 
 Two pivots, because sources may lie under the folder that the first tmpfs covers.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -41,10 +41,10 @@ def enter(view: View, command: Sequence[str]) -> NoReturn:
     _step("user namespace", lambda: isolate.map_user(0, uid, gid))
     die_with_parent()
     alive, life = os.pipe2(os.O_CLOEXEC)
-    init = os.fork()
-    if init:
-        os.close(alive)  # `life` closes with this process, and init sees that
-        _, status = os.waitpid(init, 0)
+    child = os.fork()
+    if child:
+        os.close(alive)  # `life` closes with this process, and the child sees that
+        _, status = os.waitpid(child, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     os.close(life)
     die_with_parent()
@@ -53,12 +53,8 @@ def enter(view: View, command: Sequence[str]) -> NoReturn:
     os.close(alive)
     _step("mount namespace", lambda: _build_root(view))
     _step("user namespace", _leave_the_privileged_namespace)
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        os.execve(command[0], list(command), dict(view.environment))  # noqa: S606
-    syscalls.close_from(3)  # the zygote's owner must see the zygote go, not us
-    _reap_until(child)
+    os.setsid()
+    os.execve(command[0], list(command), dict(view.environment))  # noqa: S606
 
 
 def die_with_parent() -> None:
@@ -66,9 +62,9 @@ def die_with_parent() -> None:
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _step(layer: str, work: object) -> None:
+def _step(layer: str, work: Callable[[], None]) -> None:
     try:
-        work()  # type: ignore[operator]
+        work()
     except OSError as error:
         what = str(error.strerror or error)
         raise LayerFailed(layer, what, error.errno or 0) from error
@@ -137,14 +133,3 @@ def _leave_the_privileged_namespace() -> None:
     syscalls.drop_capabilities(bounding=True)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     die_with_parent()
-
-
-def _reap_until(child: int) -> NoReturn:
-    """Be pid 1: reap whatever ends, and end with the zygote."""
-    while True:
-        try:
-            pid, status = os.wait()
-        except ChildProcessError:
-            os._exit(1)
-        if pid == child:
-            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)

@@ -49,19 +49,20 @@ class View:
     environment: tuple[tuple[str, str], ...] = ()
 
     def ordered(self) -> tuple[Bind, ...]:
-        """Return the binds, outer folders first, without those that another shows already."""
+        """Return the binds, outer folders first, without those that another shows already.
+
+        Of two with the same target the later one is seen.
+        """
         kept: list[Bind] = []
-        for bind in sorted(
-            set(self.binds), key=lambda b: (len(Path(b.inside).parts), b.inside)
-        ):
-            if not any(_shows(outer, bind) for outer in kept):
+        last = {bind.inside: bind for bind in self.binds}
+        for _, bind in sorted(last.items(), key=lambda item: (item[0].count("/"), item[0])):
+            covering = [b for b in kept if Path(bind.inside).is_relative_to(b.inside)]
+            if not covering or not _shows(covering[-1], bind):
                 kept.append(bind)
         return tuple(kept)
 
 
 def _shows(outer: Bind, bind: Bind) -> bool:
-    if not Path(bind.inside).is_relative_to(outer.inside):
-        return False
     below = Path(bind.inside).relative_to(outer.inside)
     return Path(outer.source) / below == Path(bind.source)
 

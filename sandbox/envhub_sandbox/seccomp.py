@@ -51,7 +51,12 @@ NOT_PERMITTED = {
     "other processes": """ptrace process_vm_readv process_vm_writev kcmp move_pages mbind
         migrate_pages set_mempolicy""",
     "quotas of the host's user": "inotify_init inotify_init1",
+    "quotas of the whole host": "io_setup",  # fs.aio-max-nr, 65,536 for everybody together
 }
+_CHANGES_A_PROCESS = (
+    "prlimit64", "sched_setparam", "sched_setscheduler", "sched_setattr", "sched_setaffinity",
+)  # fmt: skip
+_PRIO_USER, _IOPRIO_WHO_USER = 2, 3  # all processes of a user, process 1 among them
 # what the zygote itself needs, to build the namespaces of its sessions
 _SETUP = ("mount", "umount2", "unshare", "sethostname", "clone")
 
@@ -71,6 +76,19 @@ def zygote_filter() -> syscalls.Filter:
 
 def _filter(rules: dict[int, bpf.Leaf]) -> syscalls.Filter:
     return syscalls.Filter(bpf.assemble(rules, newest=NEWEST, above=bpf.refuse(errno.ENOSYS)))
+
+
+def keeper_filter() -> syscalls.Filter:
+    """Return a second filter for code that runs beside a process 1 that it must not touch.
+
+    Whoever has the same user may otherwise take away another process's descriptors and CPU
+    time. Signals are not its matter: pid 1 gets only those that it handles.
+    """
+    eperm = bpf.refuse(errno.EPERM)
+    rules = dict.fromkeys(_CHANGES_A_PROCESS, bpf.if_among(0, (1,), eperm))
+    rules["setpriority"] = bpf.if_any(((1, 1), (0, _PRIO_USER)), eperm)
+    rules["ioprio_set"] = bpf.if_any(((1, 1), (0, _IOPRIO_WHO_USER)), eperm)
+    return _filter({X86_64[name]: leaf for name, leaf in rules.items()})
 
 
 def require_known_machine() -> None:

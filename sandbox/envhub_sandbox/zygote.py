@@ -13,7 +13,8 @@ It speaks with its owner over a SOCK_SEQPACKET socket, one JSON object in a pack
 The forked child isolates itself, says how that went on its first descriptor (one frame: u32
 length, then JSON), and hands the rest to `begin`. The zygote never sees what sessions say.
 Single-threaded by necessity: a fork of a process with threads inherits locks that nobody
-will release.
+will release. It is pid 1 of the outer sandbox: what is orphaned there is its to reap, and
+signals from inside that it does not handle do not reach it.
 """
 
 from __future__ import annotations
@@ -106,7 +107,11 @@ class _Zygote:
             LayerFailed: what failed in the child.
         """
         ours, theirs = socket.socketpair()
-        pid = self._fork([theirs.fileno()], _self_test)
+        try:
+            pid = self._fork([theirs.fileno()], _self_test)
+        except OSError as error:
+            what = str(error.strerror or error)
+            raise LayerFailed("user namespace", what, error.errno or 0) from error
         theirs.close()
         with ours:
             report = ours.makefile("rb").read()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envhub.wire.plain import MAX_DEPTH, MAX_VALUES, NotPlain, from_json, to_json
+from envhub.wire.plain import MAX_DEPTH, MAX_HASHED, MAX_VALUES, NotPlain, from_json, to_json
 
 hashable = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -106,3 +106,14 @@ def test_any_json_is_a_literal_or_refused(data: Any) -> None:
         from_json(data)
     except NotPlain:
         pass
+
+
+def test_members_that_could_collide_are_few() -> None:
+    colliding = [n * (2**61 - 1) for n in range(MAX_HASHED + 1)]  # all of them hash to 0
+
+    with pytest.raises(NotPlain, match="members of sets"):
+        from_json({"s": colliding})
+    with pytest.raises(NotPlain, match="keys"):
+        from_json({"d": [[n, 0] for n in colliding]})
+    with pytest.raises(NotPlain, match="members"):
+        to_json(set(range(MAX_HASHED + 1)))

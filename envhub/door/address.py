@@ -1,0 +1,38 @@
+"""Which environment a URL names: `/envs/{name}/…`, or the root for the default one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+
+from envhub.errors import ManifestError, UnknownEnvironment
+
+if TYPE_CHECKING:
+    from envhub.hub.hub import Hub
+    from envhub.hub.manifest import Manifest
+
+
+def hub_of(connection: HTTPConnection) -> Hub:
+    """Return the hub behind this door."""
+    hub: Hub = connection.app.state.hub
+    return hub
+
+
+def manifest_of(connection: HTTPConnection) -> Manifest:
+    """Return the manifest of the environment that the URL names.
+
+    Raises:
+        HTTPException: 404; there is none of that name, or no default one. 500; its manifest
+            is not valid.
+    """
+    name = connection.path_params.get("name", connection.app.state.default)
+    if name is None:
+        raise HTTPException(404, "no environment stands at the root: use /envs/{name}")
+    try:
+        return hub_of(connection).catalog[name]
+    except UnknownEnvironment as error:
+        raise HTTPException(404, f"{error}; {error.hint}") from error
+    except ManifestError as error:
+        raise HTTPException(500, str(error)) from error

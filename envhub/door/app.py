@@ -1,0 +1,74 @@
+"""The door as one ASGI application: routes, and what wraps them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+
+from envhub.door import http
+from envhub.door.bodies import InvalidBody
+from envhub.door.origin import SameOrigin
+from envhub.door.stream import stream
+
+if TYPE_CHECKING:
+    from envhub.hub.hub import Hub
+
+OPENENV: tuple[BaseRoute, ...] = (
+    WebSocketRoute("/ws", stream),
+    Route("/health", http.health),
+    Route("/metadata", http.metadata),
+    Route("/schema", http.schema),
+    Route("/state", http.state),
+    Route("/reset", http.reset, methods=["POST"]),
+    Route("/step", http.step, methods=["POST"]),
+    Route("/openapi.json", http.document),
+)
+
+
+def create_app(hub: Hub, *, default: str | None, host: str = "127.0.0.1") -> Starlette:
+    """Return the application that serves `hub`.
+
+    Args:
+        hub: running; the caller closes it.
+        default: the environment at the root; None for none.
+        host: name or address that the door is bound to.
+    """
+    app = Starlette(
+        routes=[
+            Route("/envs", http.environments),
+            Mount("/envs/{name}", routes=OPENENV),
+            *OPENENV,
+        ],
+        middleware=[Middleware(SameOrigin, host=host)],
+        exception_handlers={
+            HTTPException: _refused,
+            InvalidBody: _unprocessable,
+            ClientDisconnect: _unheard,
+        },
+    )
+    app.state.hub = hub
+    app.state.default = default
+    return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+
+
+async def _unprocessable(request: Request, error: Exception) -> Response:
+    from envhub.door.envelopes import dumped
+
+    assert isinstance(error, InvalidBody)
+    text = f'{{"detail":{dumped(error.errors)}}}'
+    return Response(text, 422, media_type="application/json")
+
+
+async def _unheard(request: Request, error: Exception) -> Response:
+    return Response(status_code=http.CLIENT_GONE)

@@ -1,0 +1,135 @@
+"""OpenEnv's request models, for the errors they give. Imported only when one is needed.
+
+The fields and their rules are the contract; pydantic's words for breaking them are part of
+what clients see. Nothing here knows what an action looks like: workers judge that.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ResetMessage(_Message):
+    """Begin an episode."""
+
+    type: Literal["reset"]
+    data: dict[str, Any] = {}
+
+
+class StepMessage(_Message):
+    """Take one action."""
+
+    type: Literal["step"]
+    data: dict[str, Any]
+
+
+class StateMessage(_Message):
+    """Ask for the state."""
+
+    type: Literal["state"]
+
+
+class CloseMessage(_Message):
+    """End the session."""
+
+    type: Literal["close"]
+
+
+class McpMessage(_Message):
+    """Carry a JSON-RPC request."""
+
+    type: Literal["mcp"]
+    data: dict[str, Any]
+
+
+class JsonRpcRequest(_Message):
+    """A JSON-RPC 2.0 request; the class's name appears in upstream's error text."""
+
+    jsonrpc: Literal["2.0"]
+    method: str
+    params: dict[str, Any] = {}
+    id: str | int | None = None
+
+
+class ResetBody(BaseModel):
+    """The body of POST /reset. Keys it does not know are options of the environment."""
+
+    model_config = ConfigDict(extra="allow")
+
+    seed: int | None = Field(default=None, ge=0)
+    episode_id: str | None = Field(default=None, max_length=255)
+
+
+class StepBody(BaseModel):
+    """The body of POST /step. Keys it does not know are arguments for the environment."""
+
+    model_config = ConfigDict(extra="allow")
+
+    action: dict[str, Any]
+    timeout_s: float | None = Field(default=None, gt=0)
+    request_id: str | None = Field(default=None, max_length=255)
+
+
+BY_TYPE: dict[str, type[_Message]] = {
+    "reset": ResetMessage,
+    "step": StepMessage,
+    "state": StateMessage,
+    "close": CloseMessage,
+    "mcp": McpMessage,
+}
+
+MAX_KEYS = 100  # a frame has room for a million, and nobody reads as many errors
+_INVALID_REQUEST = -32600
+_INTERNAL_ERROR = -32603
+
+
+def errors_in(model: type[BaseModel], message: dict[str, Any]) -> str | None:
+    """Return pydantic's list of errors as JSON, or None if `message` fits the model."""
+    try:
+        model.model_validate(_bounded(model, message))
+    except ValidationError as error:
+        return dumped([dict(e) for e in error.errors()])
+    return None
+
+
+def _bounded(model: type[BaseModel], message: dict[str, Any]) -> dict[str, Any]:
+    """Return as many keys of `message` as are judged: each unknown one is an error's worth."""
+    if len(message) <= MAX_KEYS:
+        return message
+    known = {key: message[key] for key in model.model_fields if key in message}
+    return {**dict(islice(message.items(), MAX_KEYS)), **known}
+
+
+def dumped(errors: list[dict[str, Any]]) -> str:
+    """Return a list of errors as JSON, NaN being null.
+
+    Each quotes what the client sent as "input"; when that cannot be written, it is left out.
+    """
+    try:
+        return to_json(errors, inf_nan_mode="null").decode()
+    except PydanticSerializationError:  # a lone surrogate
+        return json.dumps([{**error, "input": None} for error in errors])
+
+
+def answer_mcp(data: dict[str, Any]) -> str:
+    """Return the JSON-RPC reply of an environment that has no MCP server, as JSON."""
+    try:
+        request = JsonRpcRequest.model_validate(_bounded(JsonRpcRequest, data))
+    except ValidationError as error:
+        return _rpc_error(None, _INVALID_REQUEST, f"Invalid request: {error}")
+    return _rpc_error(request.id, _INTERNAL_ERROR, "Environment does not support MCP")
+
+
+def _rpc_error(request_id: str | int | None, code: int, message: str) -> str:
+    error = {"code": code, "message": message, "data": None}
+    reply = {"jsonrpc": "2.0", "id": request_id, "error": error}
+    return json.dumps(reply, separators=(",", ":"))

@@ -1,0 +1,228 @@
+"""OpenEnv's WebSocket frames: text to requests, replies to text. Pure: no sockets, no clock.
+
+Almost every frame takes the fast path: msgspec splits the envelope and leaves what belongs
+to the environment as the bytes that came. Whatever msgspec refuses, and whatever is not a
+valid request, is read again by the standard library and judged by `envelopes`, so that an
+error says what upstream's server would say.
+
+The protocol (OpenEnv 0.10) has five requests, four replies, seven error codes and no ids:
+replies come in the order of the requests.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+import msgspec
+
+from envhub.door.splice import json_array, json_object, may_hold_a_long_number
+from envhub.errors import (
+    CapacityError,
+    EnvhubError,
+    EnvironmentFailed,
+    InvalidAction,
+    ProtocolError,
+    RemoteProtocolError,
+    SessionClosed,
+    WorkerError,
+)
+from envhub_sandbox import SandboxError
+
+Verb = Literal["reset", "step", "state", "close"]
+NORMAL, BROKEN = 1000, 1011  # close codes (RFC 6455, 7.4.1)
+Failure = EnvhubError | SandboxError  # what a call to the hub may raise
+FAILURES = (EnvhubError, SandboxError)
+_FATAL = (WorkerError, ProtocolError, SessionClosed)  # nothing is left that could answer
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a client wants of its session.
+
+    Args:
+        verb: what to do.
+        data: the action of a step or the options of a reset, as a JSON object.
+    """
+
+    verb: Verb
+    data: bytes = b"{}"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A frame for the client.
+
+    Args:
+        text: the frame.
+        close_code: with which the connection is closed after it; 0 when it stays open.
+    """
+
+    text: str
+    close_code: int = 0
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    type: Verb
+    data: msgspec.Raw = msgspec.Raw()
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_ENCODER = msgspec.json.Encoder()
+_PLAIN_CHARS = 4300  # a frame this short holds no number that only msgspec reads
+
+
+def parse(frame: str | None) -> Request | Answer:
+    """Return the request in a text frame, or the answer if there is none in it.
+
+    Args:
+        frame: None for a binary frame. The protocol has none; upstream's KeyError says so.
+    """
+    if frame is None:
+        return Answer(error("SESSION_ERROR", "'text'"), close_code=NORMAL)
+    if len(frame) <= _PLAIN_CHARS or not may_hold_a_long_number(frame.encode()):
+        try:
+            request = _request(_ENVELOPE.decode(frame))
+        except (msgspec.DecodeError, RecursionError):
+            request = None
+        if request is not None:
+            return request
+    try:
+        return _parse_slowly(frame)
+    except (ValueError, RecursionError) as failure:  # a number or a nesting without end
+        return Answer(error("SESSION_ERROR", str(failure)), close_code=NORMAL)
+
+
+def _request(envelope: _Envelope) -> Request | None:
+    data = bytes(envelope.data)
+    match envelope.type:
+        case "step" if data.startswith(b"{"):
+            return Request("step", data)
+        case "reset" if not data or data.startswith(b"{"):
+            return Request("reset", data or b"{}")
+        case "state" | "close" if not data:
+            return Request(envelope.type)
+    return None
+
+
+def _parse_slowly(frame: str) -> Request | Answer:
+    """Read a frame as upstream does.
+
+    Raises:
+        ValueError, RecursionError: the standard library gave up on it.
+    """
+    from envhub.door import envelopes  # brings pydantic, which a valid frame need not pay
+
+    try:
+        message = json.loads(frame)
+    except json.JSONDecodeError as failure:
+        return Answer(error("INVALID_JSON", f"Invalid JSON: {failure}"))
+    if not isinstance(message, dict):
+        complaint = f"'{type(message).__name__}' object has no attribute 'get'"
+        return Answer(error("SESSION_ERROR", complaint), close_code=NORMAL)
+    kind = message.get("type", "")
+    if not isinstance(kind, str) or kind not in envelopes.BY_TYPE:
+        return Answer(error("UNKNOWN_TYPE", f"Unknown message type: {kind}"))
+    errors = envelopes.errors_in(envelopes.BY_TYPE[kind], message)
+    if errors is not None:
+        return Answer(_invalid_message(errors))
+    if kind == "mcp":
+        return Answer(f'{{"type":"mcp","data":{envelopes.answer_mcp(message["data"])}}}')
+    # Dumped again, not forwarded: what msgspec refused may be no JSON but Python's dialect
+    # of it (NaN, Infinity) or a lone surrogate; this form is read alike by both libraries.
+    return Request(msgspec.convert(kind, Verb), json.dumps(message.get("data", {})).encode())
+
+
+def observation(payload: bytes) -> Answer:
+    """Return the reply to a reset or a step.
+
+    Raises:
+        RemoteProtocolError: the worker's payload is not one JSON object.
+    """
+    return Answer(f'{{"type":"observation","data":{json_object(payload)}}}')
+
+
+def state(payload: bytes) -> Answer:
+    """Return the reply to a state request.
+
+    Raises:
+        RemoteProtocolError: the worker's payload is not one JSON object.
+    """
+    return Answer(f'{{"type":"state","data":{json_object(payload)}}}')
+
+
+def failed(failure: Failure) -> Answer:
+    """Return the reply to a call that `failure` ended.
+
+    The author's own exception looks as upstream shows it. Whatever else went wrong is not
+    the environment's doing: `cause` is its permanent code, for programs to tell it apart.
+    The official client reads the frame as the reply to its call, finds the connection closed
+    at the next one, and connects again, to a fresh session.
+    """
+    match failure:
+        case InvalidAction(detail=detail):
+            try:
+                return Answer(_invalid_message(json_array(detail)))
+            except RemoteProtocolError as breach:
+                return failed(breach)
+        case EnvironmentFailed():
+            return Answer(error("EXECUTION_ERROR", str(failure)))
+    text = error("EXECUTION_ERROR", str(failure), cause=cause_of(failure))
+    return Answer(text, close_code=BROKEN if isinstance(failure, _FATAL) else 0)
+
+
+def refused(failure: Failure, name: str) -> Answer:
+    """Return what a client is told of a session that could not be opened.
+
+    Args:
+        failure: why.
+        name: of the environment.
+    """
+    match failure:
+        case CapacityError(active=active, limit=limit) if limit:
+            message = (
+                f"Server at capacity: {active}/{limit} sessions active. "
+                "Cannot accept new connections."
+            )
+            counts = {"active_sessions": active, "max_sessions": limit}
+            return Answer(error("CAPACITY_REACHED", message, **counts), NORMAL)
+        case CapacityError():
+            return Answer(error("CAPACITY_REACHED", str(failure)), NORMAL)
+    why = f"{failure}; {failure.hint}" if failure.hint else str(failure)
+    message = f"Environment factory '{name}' failed to create instance. {why}"
+    return Answer(error("FACTORY_ERROR", message, factory_name=name), NORMAL)
+
+
+def unknown_session(session_id: str) -> Answer:
+    """Return what a client is told that wants to attach to a session by its id."""
+    return Answer(error("SESSION_ERROR", f"Unknown session_id: {session_id}"), NORMAL)
+
+
+def internal() -> Answer:
+    """Return what a client is told when envhub itself is at fault."""
+    message = "internal error: please file a bug"
+    return Answer(error("EXECUTION_ERROR", message, cause=EnvhubError.code), BROKEN)
+
+
+def cause_of(failure: Failure) -> str:
+    """Return the permanent code of what went wrong."""
+    return failure.code if isinstance(failure, EnvhubError) else "sandbox"
+
+
+def error(code: str, message: str, **more: str | int) -> str:
+    """Return an error frame; `more` are further keys beside message and code."""
+    frame = {"type": "error", "data": {"message": message, "code": code, **more}}
+    try:
+        return _ENCODER.encode(frame).decode()
+    except UnicodeEncodeError:  # the client's own lone surrogate, quoted back to it
+        return json.dumps(frame, separators=(",", ":"))
+
+
+def _invalid_message(errors: str) -> str:
+    """Return the frame for an envelope or an action of the wrong shape.
+
+    Args:
+        errors: pydantic's list of them, as well-formed JSON.
+    """
+    return (
+        '{"type":"error","data":{"message":"Invalid message","code":"VALIDATION_ERROR",'
+        f'"errors":{errors}}}}}'
+    )

@@ -1,0 +1,203 @@
+"""The HTTP routes of one environment, as OpenEnv serves them: stateless.
+
+Each /reset, /step and /state has a session of its own that is closed before the reply is
+sent, so a step over HTTP is a step of an environment that was never reset. Errors look as
+upstream's do; an environment's own exception is a bare 500 there and here, and the header
+`envhub-cause` says what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from envhub.door import bodies, openapi
+from envhub.door.address import hub_of, manifest_of
+from envhub.door.frames import FAILURES, Failure, cause_of
+from envhub.door.splice import json_array, json_object
+from envhub.errors import CapacityError, InvalidAction, RemoteProtocolError
+
+if TYPE_CHECKING:
+    from envhub.hub.session import Session
+
+CLIENT_GONE = 499  # nginx's number for a client that did not wait
+_RETRY_AFTER_S = "1"
+
+
+class _Result(msgspec.Struct):
+    """A worker's reply to reset or step, taken apart to add the key that may be missing."""
+
+    observation: msgspec.Raw
+    reward: bool | float | None = None
+    done: bool = False
+    metadata: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_RESULT = msgspec.json.Decoder(_Result)
+_ENCODER = msgspec.json.Encoder()
+_JSON = "application/json"
+
+
+async def health(request: Request) -> Response:
+    """Say that the door answers."""
+    manifest_of(request)
+    return JSONResponse({"status": "healthy"})
+
+
+async def document(request: Request) -> Response:
+    """Return the OpenAPI document of the routes beside this one."""
+    manifest_of(request)
+    return JSONResponse(openapi.document(request.scope.get("root_path", "")))
+
+
+async def environments(request: Request) -> Response:
+    """List what this hub serves."""
+    hub, default = hub_of(request), request.app.state.default
+    found = [hub.catalog[name] for name in hub.catalog.names()]
+    listed = [
+        {"name": m.name, "description": m.description, "version": m.version} for m in found
+    ]
+    return JSONResponse({"environments": listed, "default": default})
+
+
+async def metadata(request: Request) -> Response:
+    """Return name and description of the environment."""
+    manifest = manifest_of(request)
+
+    async def describe() -> Response:
+        described = await hub_of(request).describe(manifest.name)
+        found = {
+            "name": described.title,
+            "description": described.description or manifest.description,
+            "readme_content": None,
+            "version": manifest.version,
+            "author": None,
+            "documentation_url": None,
+        }
+        return Response(_ENCODER.encode(found), media_type=_JSON)
+
+    return await _attend(request, describe)
+
+
+async def schema(request: Request) -> Response:
+    """Return the JSON Schemas of the environment's types."""
+    manifest = manifest_of(request)
+
+    async def describe() -> Response:
+        described = await hub_of(request).describe(manifest.name)
+        observation = json_object(described.observation)
+        schemas = {
+            "action": json_object(described.action),
+            "observation": observation,
+            "state": json_object(described.state),
+            "reset_observation": observation,
+        }
+        text = ",".join(f'"{name}":{value}' for name, value in schemas.items())
+        return Response(f"{{{text}}}", media_type=_JSON)
+
+    return await _attend(request, describe)
+
+
+async def state(request: Request) -> Response:
+    """Return the state of a fresh environment."""
+    manifest = manifest_of(request)
+
+    async def read(session: Session) -> Response:
+        return Response(json_object(await session.state_raw(form="json")), media_type=_JSON)
+
+    return await _in_fresh_session(request, manifest.name, read)
+
+
+async def reset(request: Request) -> Response:
+    """Begin an episode, whose first observation is all there will be of it."""
+    manifest = manifest_of(request)
+    options = bodies.reset_options(request.headers, await bodies.read(request))
+
+    async def begin(session: Session) -> Response:
+        observed = await session.reset_raw(options, form="json")
+        return _result(observed.payload)
+
+    return await _in_fresh_session(request, manifest.name, begin)
+
+
+async def step(request: Request) -> Response:
+    """Take one action in a fresh environment."""
+    manifest = manifest_of(request)
+    action, options = bodies.step_arguments(request.headers, await bodies.read(request))
+
+    async def take(session: Session) -> Response:
+        observed = await session.step_raw(action, form="json", options=options)
+        return _result(observed.payload)
+
+    return await _in_fresh_session(request, manifest.name, take)
+
+
+def _result(payload: bytes) -> Response:
+    """Return the reply with its four keys, always all four.
+
+    Raises:
+        RemoteProtocolError: the worker's payload is not a result.
+    """
+    try:
+        result = _RESULT.decode(json_object(payload))
+    except msgspec.DecodeError as error:
+        raise RemoteProtocolError(f"expected a result from the worker: {error}") from error
+    if result.reward is not None:
+        result.reward = float(result.reward)  # True is a reward of 1.0, as upstream has it
+    return Response(_ENCODER.encode(result), media_type=_JSON)
+
+
+async def _in_fresh_session(
+    request: Request, name: str, use: Callable[[Session], Awaitable[Response]]
+) -> Response:
+    async def work() -> Response:
+        session = await hub_of(request).open(name)
+        try:
+            return await use(session)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await session.aclose()
+
+    return await _attend(request, work)
+
+
+async def _attend(request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
+    """Return what `work` returns, or the reply to its failure.
+
+    `work` is cancelled when the client goes away meanwhile.
+    """
+    response = Response(status_code=CLIENT_GONE)
+    async with anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass  # what is left of the body
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(watch)
+        try:
+            response = await work()
+        except FAILURES as failure:
+            response = _failed(failure)
+        tasks.cancel_scope.cancel()
+    return response
+
+
+def _failed(failure: Failure) -> Response:
+    headers = {"envhub-cause": cause_of(failure)}
+    match failure:
+        case InvalidAction(detail=detail):
+            try:
+                text = f'{{"detail":{json_array(detail)}}}'
+            except RemoteProtocolError as breach:
+                return _failed(breach)
+            return Response(text, 422, headers, _JSON)
+        case CapacityError():
+            headers["retry-after"] = _RETRY_AFTER_S
+            return JSONResponse({"detail": str(failure)}, 503, headers)
+    return PlainTextResponse("Internal Server Error", 500, headers)

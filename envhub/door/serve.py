@@ -1,0 +1,144 @@
+"""Run the door: bind, serve until a signal, stop cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+import anyio
+import uvicorn
+from uvicorn.server import HANDLED_SIGNALS
+
+from envhub.door.app import create_app
+from envhub.errors import UsageError
+
+if TYPE_CHECKING:
+    from envhub.hub.hub import Hub
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024  # upstream's limit, by uvicorn's default
+PING_S = 20.0  # upstream's, both for the interval and for the patience
+BACKLOG = 2048  # connections that the kernel holds while the loop is busy
+GRACE_S = 3  # for requests that still run when a signal comes
+LAST_WORDS_S = 10.0  # for sessions to be closed after that
+
+
+class _Server(uvicorn.Server):
+    """A server that tells when it is ready and leaves the end of the process to its caller.
+
+    Args:
+        config: uvicorn's.
+        on_ready: called once, when connections are accepted.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at SIGINT and SIGTERM.
+
+        uvicorn's own raises the signal once more when it has stopped, which would end the
+        process before the caller can close its hub.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may set handlers; then somebody else stops us
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def listener(host: str, port: int) -> socket.socket:
+    """Return a socket bound to the first address of `host`; port 0 picks a free one.
+
+    Raises:
+        UsageError: the address is not loopback's.
+        OSError: no such host, or the port is taken.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    if not ip_address(address[0]).is_loopback:
+        raise UsageError(
+            f"expected a loopback address, got `{host}`: whoever reaches the door may use it",
+            hint="bind 127.0.0.1, and reach it from elsewhere through an SSH tunnel",
+        )
+    found = socket.socket(family, kind, protocol)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+    except OSError:
+        found.close()
+        raise
+    return found
+
+
+async def serve(
+    hub: Hub,
+    *,
+    host: str,
+    port: int,
+    default: str | None,
+    on_ready: Callable[[int], None],
+) -> None:
+    """Serve `hub` until SIGINT, SIGTERM or cancellation; then let go of every client.
+
+    When it returns, every session that a client of the door held is closed. The hub is the
+    caller's to close.
+
+    Args:
+        hub: running.
+        host: name or address to bind.
+        port: 0 for a free one.
+        default: the environment at the root; None for none.
+        on_ready: called with the real port, when connections are accepted.
+
+    Raises:
+        UsageError: the address is not loopback's.
+        OSError: the address cannot be bound.
+    """
+    bound = listener(host, port)
+    real_port: int = bound.getsockname()[1]
+    config = uvicorn.Config(
+        create_app(hub, default=default, host=host),
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config, lambda: on_ready(real_port))
+    running = asyncio.ensure_future(server.serve([bound]))
+    try:
+        await asyncio.shield(running)
+    finally:
+        server.should_exit = True  # cancelled, it stops as it does at a signal
+        with anyio.CancelScope(shield=True):
+            await running
+            if server.server_state.tasks:  # uvicorn cancels them and does not wait
+                await asyncio.wait(server.server_state.tasks, timeout=LAST_WORDS_S)
+        bound.close()
