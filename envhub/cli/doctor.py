@@ -28,21 +28,20 @@ def doctor(as_json: bool) -> None:
 
 
 def _print(report: examination.Report) -> None:
+    """Print a line for each finding, never wrapped: a fix is there to be copied."""
     from rich.console import Console
-    from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     console.print(f"[bold]envhub doctor[/]  [dim]{machine}[/]\n")
-    table = Table(box=None, pad_edge=False, show_header=False)
+    width = max(len(finding.name) for finding in report.findings)
     for finding in report.findings:
         mark = (
             "[green]✓[/]" if finding.ok else "[red]✗[/]" if finding.needed else "[yellow]-[/]"
         )
-        table.add_row(mark, finding.name, f"[dim]{finding.detail}[/]")
+        console.print(f"{mark} {finding.name:<{width}}  [dim]{finding.detail}[/]")
         if finding.fix:
-            table.add_row("", "", f"[cyan]fix:[/] {finding.fix}")
-    console.print(table)
+            console.print(f"  {'':<{width}}  [cyan]fix:[/] {finding.fix}")
     if report.strict:
         console.print(f"\n[bold green]strict isolation works[/], by {report.launchers[0]}")
     else:

@@ -249,6 +249,13 @@ def _setting(path: str) -> str:
 
 
 def _namespace_fix(container: str) -> str:
+    """Settings first: they are this machine's own word, a container is our guess."""
+    if _setting("user/max_user_namespaces") == "0":
+        return "sudo sysctl -w user.max_user_namespaces=63000"
+    if _setting("kernel/unprivileged_userns_clone") == "0":
+        return "sudo sysctl -w kernel.unprivileged_userns_clone=1"
+    if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and not container:
+        return "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
     if container in ("Docker", "Podman"):
         return (
             "a container's default filter forbids namespaces: start it with"
@@ -257,12 +264,6 @@ def _namespace_fix(container: str) -> str:
         )
     if container == "Kubernetes":
         return "set hostUsers: false, procMount: Unmasked, seccompProfile: Unconfined"
-    if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
-        return "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-    if _setting("kernel/unprivileged_userns_clone") == "0":
-        return "sudo sysctl -w kernel.unprivileged_userns_clone=1"
-    if _setting("user/max_user_namespaces") == "0":
-        return "sudo sysctl -w user.max_user_namespaces=63000"
     return "this kernel refuses user namespaces to this user"
 
 
@@ -276,5 +277,5 @@ def _proc_fix(container: str) -> str:
 
 def _launcher_fix(choice: Launcher) -> str:
     if choice == "bubblewrap":
-        return "nothing to do if the built-in launcher works: it is taken instead"
+        return "none needed where the built-in launcher works: it is taken instead"
     return "see the first layer above that does not work"

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-import uvloop
 
 import envhub
 from envhub.hub.embedded import EmbeddedSession
@@ -33,12 +32,6 @@ def imported(folder: Path, *names: str) -> Iterator[SimpleNamespace]:
         for name, module in list(sys.modules.items()):
             if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder):
                 del sys.modules[name]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def loop_was_made() -> None:
-    """Uvloop opens a pipe for signals with its first loop, for good; it is no test's leak."""
-    uvloop.new_event_loop().close()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from envhub.authoring.agent import AgentRaised, AgentStopped, NotPlain
-from envhub.cli.demo import broken_program
+from envhub.cli.trials import broken_program
 from envhub.errors import AgentSandboxFailed
 from envhub.wire import plain
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from envhub.cli import demo
+from envhub.cli import demo, trials
 
 ROOT = Path(__file__).parents[2]
 COMMAND = "from envhub.cli import main; main()"
@@ -25,13 +25,13 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def report(reward: float | None) -> demo.Report:
+def report(reward: float | None) -> trials.Report:
     """A report with one trial of each kind, the canonical one with this reward."""
-    right = demo.Trial("HumanEval/0", "canonical", "")
-    wrong = demo.Trial("HumanEval/0", "broken", "")
+    right = trials.Trial("HumanEval/0", "canonical", "")
+    wrong = trials.Trial("HumanEval/0", "broken", "")
     times = (0.001, 0.002, 0.003)
-    outcomes = [demo.Outcome(right, reward, "", times), demo.Outcome(wrong, 0.0, "", times)]
-    return demo.Report("strict", 2, outcomes, elapsed_s=0.5, alone=outcomes)
+    outcomes = [trials.Outcome(right, reward, "", times), trials.Outcome(wrong, 0.0, "", times)]
+    return trials.Report("strict", 2, outcomes, elapsed_s=0.5, alone=outcomes)
 
 
 def test_all_164_pass_and_all_164_broken_ones_fail() -> None:
@@ -73,7 +73,7 @@ def test_the_summary_says_what_came_of_it_in_eighty_columns(
 
 def test_no_reward_is_neither_a_pass_nor_a_failure() -> None:
     wrong = [outcome.trial.kind for outcome in report(None).wrong()]
-    broken = demo.Outcome(demo.Trial("HumanEval/0", "broken", ""), None)
+    broken = trials.Outcome(trials.Trial("HumanEval/0", "broken", ""), None)
 
     assert wrong == ["canonical"]
     assert not broken.as_it_should
@@ -84,13 +84,13 @@ def test_no_reward_is_neither_a_pass_nor_a_failure() -> None:
     [([], 0.0, 0.0), ([3.0], 3.0, 3.0), ([float(n) for n in range(100, 0, -1)], 50.0, 99.0)],
 )
 def test_a_quantile_is_one_of_the_values(values: list[float], p50: float, p99: float) -> None:
-    assert (demo.quantile(values, 0.50), demo.quantile(values, 0.99)) == (p50, p99)
+    assert (trials.quantile(values, 0.50), trials.quantile(values, 0.99)) == (p50, p99)
 
 
 @pytest.mark.parametrize("value", [None, True, 3, 2.5, "a", [1], (1,), {"a": 1}], ids=repr)
 def test_a_broken_program_runs_and_returns_another_value(value: object) -> None:
     names: dict[str, object] = {}
-    exec(demo.broken_program(f"def f():\n    return {value!r}\n", "f"), names)
+    exec(trials.broken_program(f"def f():\n    return {value!r}\n", "f"), names)
     function = names["f"]
 
     assert callable(function)

@@ -1,0 +1,123 @@
+"""The command line as a user meets it: real processes, their output and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ENVS
+
+PROBES = Path(__file__).parent.parent / "hub" / "envs"
+
+
+def envhub(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "envhub", *words],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "COLUMNS": "100", **environment},
+    )
+
+
+def test_help_teaches_and_imports_no_command() -> None:
+    done = envhub("--help")
+
+    assert done.returncode == 0
+    for word in ("demo", "serve", "list", "doctor", "Examples:"):
+        assert word in done.stdout
+
+
+def test_no_command_shows_the_help_and_is_a_usage_error() -> None:
+    done = envhub()
+
+    assert done.returncode == 2
+    assert "Commands:" in done.stdout + done.stderr
+
+
+def test_a_mistyped_command_is_told_the_nearest() -> None:
+    done = envhub("srve")
+
+    assert done.returncode == 2
+    assert "did you mean `serve`?" in done.stderr
+
+
+def test_list_shows_environments_and_broken_manifests(tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "env.toml").write_text("name = 1")
+    done = envhub("list", "--envs", str(ENVS), "--envs", str(tmp_path))
+    machine = json.loads(envhub("list", "--json", "--envs", str(ENVS)).stdout)
+
+    assert done.returncode == 0
+    assert "coding" in done.stdout
+    assert "broken:" in done.stdout
+    assert "echo" in [e["name"] for e in machine["environments"]]
+
+
+def test_doctor_finds_strict_isolation_here() -> None:
+    done = envhub("doctor")
+    machine = envhub("doctor", "--json")
+
+    assert done.returncode == 0, done.stdout
+    assert "strict isolation works" in done.stdout
+    assert json.loads(machine.stdout)["strict"] is True
+
+
+def test_doctor_names_the_layer_and_the_fix_where_namespaces_are_exhausted() -> None:
+    """In a user namespace of our own that allows no further ones."""
+    script = (
+        f"echo 0 > /proc/sys/user/max_user_namespaces && exec {sys.executable} -m envhub doctor"
+    )
+    done = subprocess.run(
+        ["unshare", "-Ur", "sh", "-c", script], capture_output=True, text=True, timeout=100
+    )
+
+    assert done.returncode == 69, done.stdout + done.stderr
+    assert "strict isolation does not work here" in done.stdout
+    assert "sysctl -w user.max_user_namespaces" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("serve", "--default", "ecko"), 2, "did you mean `echo`?"),
+        (("serve", "--envs", "/nowhere"), 2, "no folder `/nowhere`"),
+        (("serve", "--envs", str(PROBES), "--env", "broken"), 1, "a_module_that_nobody_has"),
+        (("serve", "--isolation", "vm"), 2, "'vm' is not one of"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_hint_without_our_traceback(
+    words: tuple[str, ...], code: int, said: str
+) -> None:
+    done = envhub(*words, "--port", "0")
+
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "envhub/cli" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_says_where_it_listens_and_stops_at_a_signal(number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "envhub", "serve", "--port", "0", "--envs", str(ENVS)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        lines = []
+        for line in server.stdout:
+            lines.append(line)
+            if "listening on http://127.0.0.1:" in line:
+                break
+        server.send_signal(number)
+        code = server.wait(20)
+
+    assert "isolation strict" in lines[0]
+    assert any("/envs/echo" in line for line in lines)
+    assert code == 0
