@@ -8,14 +8,10 @@ at a time, in order.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
 import socket
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from envhub.authoring import agent
 from envhub.authoring.schema import Signature
@@ -35,7 +31,9 @@ def run(environment: type, signature: Signature, descriptors: list[int]) -> None
     _reseed()
     try:
         if is_async(environment):
-            asyncio.run(_serve_async(hub, Answering(environment, signature)))
+            from envhub.worker import loop  # asyncio costs a megabyte; most do without
+
+            loop.run(hub, Answering(environment, signature))
         else:
             _serve(hub, Answering(environment, signature))
     except (RemoteProtocolError, ConnectionError) as error:
@@ -55,7 +53,9 @@ def warm_up(environment: type) -> None:
     """Touch in the zygote what every session will need, so that forks share it."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if is_async(environment):
-        asyncio.run(asyncio.sleep(0))
+        from envhub.worker import loop
+
+        loop.warm_up()
 
 
 def _serve(hub: socket.socket, answering: Answering) -> None:
@@ -69,28 +69,6 @@ def _serve(hub: socket.socket, answering: Answering) -> None:
             hub.sendall(encode_frame(encode(reply)))
             if isinstance(request, Close):
                 return
-
-
-async def _serve_async(hub: socket.socket, answering: Answering) -> None:
-    loop = asyncio.get_running_loop()
-    hub.setblocking(False)
-    buffer = FrameBuffer()
-    with ThreadPoolExecutor(1, thread_name_prefix="environment") as thread:
-
-        async def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-            if inspect.iscoroutinefunction(function):
-                return await function(*arguments, **options)
-            return await loop.run_in_executor(thread, lambda: function(*arguments, **options))
-
-        while data := await loop.sock_recv(hub, _READ_BYTES):
-            buffer.receive_data(data)
-            while (frame := buffer.next_frame()) is not None:
-                request = decode(REQUESTS, frame)
-                reply = await answering.answer_async(request, call)
-                sys.stdout.flush()
-                await loop.sock_sendall(hub, encode_frame(encode(reply)))
-                if isinstance(request, Close):
-                    return
 
 
 def _reseed() -> None:

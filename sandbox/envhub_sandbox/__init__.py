@@ -16,36 +16,67 @@ What is not covered:
 - memory of a whole session: the limits count each process
 - what a bound path gives away
 
+The names load on first use: a zygote and the sessions forked from it import this package,
+too, and must not pay for the launcher's side.
+
 See docs/security.md for the threat model, and tests/sandbox for the attacks that must fail.
 """
 
-from .errors import LaunchFailed, LayerFailed, SandboxError
-from .launcher import Launched, Launcher, bubblewrap, launch, launch_bare
-from .policy import WORKSPACE, Bind, Limits, View
-from .receipt import Receipt, confirm
-from .shown import interpreter, program, system
-from .verdict import Cause, OwnReason, Verdict, judge
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "WORKSPACE",
-    "Bind",
-    "Cause",
-    "LaunchFailed",
-    "Launched",
-    "Launcher",
-    "LayerFailed",
-    "Limits",
-    "OwnReason",
-    "Receipt",
-    "SandboxError",
-    "Verdict",
-    "View",
-    "bubblewrap",
-    "confirm",
-    "interpreter",
-    "judge",
-    "launch",
-    "launch_bare",
-    "program",
-    "system",
-]
+if TYPE_CHECKING:
+    from .errors import LaunchFailed as LaunchFailed
+    from .errors import LayerFailed as LayerFailed
+    from .errors import SandboxError as SandboxError
+    from .launcher import Launched as Launched
+    from .launcher import Launcher as Launcher
+    from .launcher import bubblewrap as bubblewrap
+    from .launcher import launch as launch
+    from .launcher import launch_bare as launch_bare
+    from .policy import WORKSPACE as WORKSPACE
+    from .policy import Bind as Bind
+    from .policy import Limits as Limits
+    from .policy import View as View
+    from .receipt import Receipt as Receipt
+    from .receipt import confirm as confirm
+    from .shown import interpreter as interpreter
+    from .shown import program as program
+    from .shown import system as system
+    from .verdict import Cause as Cause
+    from .verdict import OwnReason as OwnReason
+    from .verdict import Verdict as Verdict
+    from .verdict import judge as judge
+else:
+    _HOME = {
+        "Bind": "policy",
+        "Cause": "verdict",
+        "LaunchFailed": "errors",
+        "Launched": "launcher",
+        "Launcher": "launcher",
+        "LayerFailed": "errors",
+        "Limits": "policy",
+        "OwnReason": "verdict",
+        "Receipt": "receipt",
+        "SandboxError": "errors",
+        "Verdict": "verdict",
+        "View": "policy",
+        "WORKSPACE": "policy",
+        "bubblewrap": "launcher",
+        "confirm": "receipt",
+        "interpreter": "shown",
+        "judge": "verdict",
+        "launch": "launcher",
+        "launch_bare": "launcher",
+        "program": "shown",
+        "system": "shown",
+    }
+    __all__ = sorted(_HOME)
+
+    def __getattr__(name):
+        """Load a public name from the module that defines it (PEP 562)."""
+        from importlib import import_module
+
+        try:
+            return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        except KeyError:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None

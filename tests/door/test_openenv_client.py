@@ -1,0 +1,149 @@
+"""OpenEnv's own client against `envhub serve`, each in a process of its own.
+
+The client lives in a virtual environment that is made once, in `.cache`: openenv brings a
+hundred distributions that nothing else here needs.
+"""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.openenv, pytest.mark.timeout(600)]
+ROOT = Path(__file__).parents[2]
+VERSION = "0.10.0"
+CACHE = ROOT / ".cache" / f"openenv-{VERSION}"
+
+# Plays at {base}: once with the asynchronous client, once with the synchronous one.
+ECHO = """
+async with GenericEnvClient(base_url=base) as env:
+    first = await env.reset(seed=7, unknown_to_it=1)
+    assert first.observation["message"] == "seed 7", first
+    assert (first.reward, first.done) == (None, False), first
+    second = await env.step({"message": "hello"})
+    assert second.observation["message"] == "hello", second
+    assert (second.reward, second.done) == (5.0, False), second
+    assert (await env.step({"message": "bye"})).done
+    state = await env.state()
+    assert (state["step_count"], state["last"]) == (2, "bye"), state
+    try:
+        await env.step({"massage": "x"})
+    except RuntimeError as error:
+        assert "VALIDATION_ERROR" in str(error), error
+    else:
+        raise AssertionError("an invalid action was accepted")
+    assert (await env.step({"message": "again"})).observation["message"] == "again"
+"""
+CODING = """
+async with GenericEnvClient(base_url=base) as env:
+    await env.reset()
+    result = await env.step({"code": "print(2**10)"})
+    assert result.observation["stdout"] == "1024\\n", result
+"""
+# The worker ends in the middle of a step. `probe` is this folder's own environment.
+RECOVERY = """
+async with GenericEnvClient(base_url=base) as env:
+    await env.reset()
+    try:
+        await env.step({"op": "os_exit"})
+    except RuntimeError as error:
+        assert "EXECUTION_ERROR" in str(error), error
+    else:
+        raise AssertionError("a dead worker answered")
+    fresh = await env.reset(seed=3)
+    assert fresh.observation["text"] == "reset seed=3 diff=easy", fresh
+    assert (await env.state())["step_count"] == 0
+"""
+PROLOGUE = """
+import asyncio, sys
+from openenv import GenericEnvClient
+
+base = sys.argv[1]
+"""
+
+
+def asynchronous(play: str) -> str:
+    body = "".join(f"    {line}\n" for line in play.strip().splitlines())
+    return f"{PROLOGUE}\nasync def main():\n{body}\nasyncio.run(main())\n"
+
+
+def synchronous(play: str) -> str:
+    play = play.replace("async with GenericEnvClient(base_url=base) as", "with {} as")
+    client = "GenericEnvClient(base_url=base).sync()"
+    return PROLOGUE + play.replace("await ", "").replace("{}", client, 1)
+
+
+@pytest.fixture(scope="session")
+def openenv_python() -> Path:
+    """Return the interpreter of a virtual environment with OpenEnv; make it if need be."""
+    python = CACHE / "bin" / "python"
+    complete = CACHE / "complete"
+    if not complete.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", CACHE], check=True)
+        uv = [sys.executable, "-m", "uv", "pip", "install", "--python", str(python)]
+        pip = [str(python), "-m", "pip", "install"]
+        install = uv if importlib.util.find_spec("uv") else pip
+        subprocess.run([*install, "--quiet", f"openenv=={VERSION}"], check=True, timeout=500)
+        complete.touch()
+    return python
+
+
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    """Hold `envhub serve` on a free port."""
+    folders = ["--envs", "envs", "--envs", "tests/door/envs"]
+    command = [sys.executable, "-m", "envhub", "serve", "--port", "0", *folders]
+    server = subprocess.Popen(
+        [*command, "--default", "echo"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    with server:
+        try:
+            assert server.stdout is not None
+            said = ""
+            while not (found := re.search(r"listening on (http://\S+)", said)):
+                line = server.stdout.readline()
+                assert line, f"the server ended, having said {said}"
+                said += line
+            yield found[1]
+            server.terminate()
+            server.communicate(timeout=30)
+        finally:
+            server.kill()
+    assert server.returncode == 0
+
+
+def run(python: Path, script: str, *arguments: str) -> None:
+    """Run a script with OpenEnv's interpreter, which knows nothing of this repository."""
+    done = subprocess.run(
+        [python, "-I", "-c", script, *arguments], capture_output=True, text=True, timeout=120
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("written", [asynchronous, synchronous], ids=lambda w: w.__name__)
+@pytest.mark.parametrize(
+    ("play", "path"),
+    [(ECHO, ""), (ECHO, "/envs/echo"), (CODING, "/envs/coding"), (RECOVERY, "/envs/probe")],
+    ids=["echo at the root", "echo by name", "coding by name", "after a worker died"],
+)
+def test_the_official_client_plays(
+    openenv_python: Path, base_url: str, play: str, path: str, written: Callable[[str], str]
+) -> None:
+    run(openenv_python, written(play), base_url + path)
+
+
+def test_the_official_validator_misses_nothing_but_mcp(
+    openenv_python: Path, base_url: str
+) -> None:
+    openenv = openenv_python.with_name("openenv")
+    command = ["validate", "--url", f"{base_url}/envs/echo", "--json"]
+    done = subprocess.run([openenv, *command], capture_output=True, text=True, timeout=120)
+
+    missed = {c["id"] for c in json.loads(done.stdout)["criteria"] if not c["passed"]}
+    assert missed == {"mcp_endpoint"}
