@@ -12,7 +12,9 @@ import json
 import socket
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from envhub.errors import AgentSandboxFailed, RemoteProtocolError
 from envhub.runner.channel import Channel
@@ -31,7 +33,7 @@ from envhub.wire.messages import (
 from envhub.wire.plain import NotPlain
 
 OPEN_TIMEOUT_S = 20.0  # the runner zygote may have to be started first
-_GRACE_S = 5.0  # for the keeper to say what it saw, after the time it was given
+_GRACE_S = 15.0  # for the keeper to kill, reap and say what it saw, after the time is over
 
 
 class AgentRaised(Exception):
@@ -68,9 +70,15 @@ class Ran:
 
     stdout: str
     stderr: str
-    exit_code: int | None
-    cut: str | None
+    exit_code: Annotated[int, msgspec.Meta(ge=-64, le=255)] | None
+    cut: Literal["timeout", "output", "memory", "killed"] | None
     alive: bool
+
+
+class _RanReply(msgspec.Struct, forbid_unknown_fields=True):
+    """What a keeper answers to a run."""
+
+    ran: Ran
 
 
 class _Broker:
@@ -106,8 +114,12 @@ class _Broker:
     def _wait_for(self, number: int) -> socket.socket:
         while True:
             data, descriptors, _, _ = socket.recv_fds(self._hub, MAX_BROKER_BYTES, 1)
+            if not data:
+                raise AgentSandboxFailed("the hub is gone")
             match decode(BROKER_REPLIES, data):
                 case AgentOpened(agent=agent):
+                    if not descriptors:  # the kernel drops one that does not fit any more
+                        raise AgentSandboxFailed("this process has no descriptor left")
                     opened = socket.socket(fileno=descriptors[0])
                     if agent == number:
                         return opened
@@ -182,10 +194,10 @@ class AgentSandbox:
         """
         reply = self._ask({"run": code, "stdin": stdin, "timeout_s": timeout_s}, timeout_s)
         try:
-            ran = Ran(**reply["ran"])
-        except (KeyError, TypeError) as error:
+            return msgspec.convert(reply, _RanReply, strict=True).ran
+        except msgspec.ValidationError as error:
+            self.close()
             raise AgentSandboxFailed(f"the keeper broke the protocol: {error}") from None
-        return ran
 
     def call(self, function: str, *args: Any, timeout_s: float = 10.0, **kwargs: Any) -> Any:
         """Call a function that an earlier run defined; plain literals in and out.
@@ -203,7 +215,9 @@ class AgentSandbox:
             case {"value": str(value)}:
                 try:
                     return plain.from_json(json.loads(value))
-                except (ValueError, RecursionError) as error:
+                except NotPlain:
+                    raise
+                except (ValueError, RecursionError, MemoryError) as error:
                     raise NotPlain(f"not a value: {error}") from None
             case {"raised": [str(type_name), str(message)]}:
                 raise AgentRaised(type_name, message)

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from envhub.runner import keeper
-from envhub_sandbox import zygote
+from envhub_sandbox import seccomp, zygote
 from envhub_sandbox.policy import Limits
 
 # what nearly all agent code imports: paid once here, not in each of its processes
@@ -23,6 +23,7 @@ _WARM = ("collections", "heapq", "itertools", "math", "random", "re", "string", 
 def main() -> None:
     """Hold the packages warm, then fork agent sandboxes until the hub hangs up."""
     spec = json.loads(sys.argv[1])
+    guard = seccomp.keeper_filter() if spec["strict"] else None
 
     def prepare() -> dict[str, Any]:
         for name in (*_WARM, *spec["imports"]):
@@ -30,7 +31,7 @@ def main() -> None:
         return {}
 
     def begin(descriptors: list[int]) -> None:
-        keeper.keep(socket.socket(fileno=descriptors[0]))
+        keeper.keep(socket.socket(fileno=descriptors[0]), guard)
         os._exit(0)
 
     zygote.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 from typing import Any
 
@@ -54,6 +55,10 @@ class Channel:
             return False
         self._frames.receive_data(data)
         return bool(data)
+
+    def is_readable(self) -> bool:
+        """Whether something has come that nobody has read, or the peer is gone."""
+        return bool(len(self._frames) or select.select([self.socket], [], [], 0)[0])
 
     def next_message(self) -> dict[str, Any] | None:
         """Return a message that has arrived whole, or None.

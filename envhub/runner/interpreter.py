@@ -7,6 +7,7 @@ forge is its own output and its own answers, never a verdict: those are the keep
 from __future__ import annotations
 
 import builtins
+import fcntl
 import io
 import json
 import linecache
@@ -20,6 +21,7 @@ from typing import Any, NoReturn
 
 from envhub.runner.channel import Channel
 from envhub.wire import plain
+from envhub_sandbox import syscalls
 
 _CONTROL, _FIRST_FREE = 3, 4
 _NAME = "<agent>"
@@ -30,6 +32,7 @@ def become(keeper: socket.socket, stdout: int, stderr: int) -> NoReturn:
     try:
         os.setsid()
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         control = _arrange(keeper.detach(), stdout, stderr)
         _serve(Channel(socket.socket(fileno=control)))
         os._exit(0)
@@ -45,11 +48,11 @@ def become(keeper: socket.socket, stdout: int, stderr: int) -> NoReturn:
 
 def _arrange(control: int, stdout: int, stderr: int) -> int:
     """Put descriptors where programs expect them, and close all others."""
-    kept = [os.dup2(d, 200 + at) for at, d in enumerate((stdout, stderr, control))]
+    kept = [fcntl.fcntl(d, fcntl.F_DUPFD, 10) for d in (stdout, stderr, control)]
     os.dup2(kept[0], 1)
     os.dup2(kept[1], 2)
     os.dup2(kept[2], _CONTROL, inheritable=False)
-    os.closerange(_FIRST_FREE, 256)
+    syscalls.close_from(_FIRST_FREE)
     sys.stdout = io.TextIOWrapper(
         io.FileIO(1, "w", closefd=False), encoding="utf-8", errors="surrogateescape",
         line_buffering=True, write_through=True,
@@ -73,12 +76,12 @@ def _serve(keeper: Channel) -> None:
 
 
 def _run(code: str, stdin: str, names: dict[str, Any]) -> dict[str, Any]:
-    _feed(stdin)
     # so that a traceback can quote the line
     linecache.cache[_NAME] = (len(code), None, code.splitlines(keepends=True), _NAME)
     cut = None
     exit_code = 0
     try:
+        _feed(stdin)
         exec(compile(code, _NAME, "exec"), names)  # noqa: S102  (the purpose of this process)
     except SystemExit:
         raise
@@ -111,9 +114,14 @@ def _words(error: BaseException) -> str:
 
 def _feed(text: str) -> None:
     """Give the code, and processes that it starts, this standard input."""
-    file = os.open("/tmp", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)  # noqa: S108
-    os.write(file, text.encode(errors="surrogatepass"))
-    os.lseek(file, 0, os.SEEK_SET)
+    if text:
+        file = os.open("/tmp", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)  # noqa: S108
+        data = text.encode(errors="surrogatepass")
+        while data:
+            data = data[os.write(file, data) :]
+        os.lseek(file, 0, os.SEEK_SET)
+    else:  # not a file: code that filled /tmp must still be able to clean up
+        file = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(file, 0)
     os.close(file)
     sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")

@@ -16,11 +16,15 @@ It answers, one at a time:
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
 import socket
+import sys
+import termios
 import time
+from collections.abc import Callable
 from typing import Any
 
 from envhub.errors import LocalProtocolError, RemoteProtocolError
@@ -33,10 +37,19 @@ _READ_BYTES = 64 * 1024
 _REAP_S = 10.0  # for a bomb of 64 processes to be gone; takes milliseconds
 
 
-def keep(environment: socket.socket) -> None:
-    """Serve the environment until it hangs up."""
+def keep(environment: socket.socket, guard: syscalls.Filter | None = None) -> None:
+    """Serve the environment until it hangs up.
+
+    Args:
+        environment: stream socket to it.
+        guard: keeps agent code from what it could do to process 1 as the same user.
+    """
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # or its children could read /proc/1/mem
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    # from inside, pid 1 gets only signals that it handles, and Python handles this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if guard is not None:
+        guard.install()
     channel = Channel(environment)
     running = _Interpreter()
     try:
@@ -53,7 +66,7 @@ def keep(environment: socket.socket) -> None:
 def _answer(channel: Channel, reply: dict[str, Any]) -> None:
     try:
         channel.send(reply)
-    except LocalProtocolError:  # longer than what it wrote, by its escapes
+    except (LocalProtocolError, MemoryError):  # longer than what it wrote, by its escapes
         channel.send({"stopped": "its answer is no value"})
 
 
@@ -66,31 +79,22 @@ class _Interpreter:
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """Execute code and say how it went, whatever it did."""
-        seen = self._ask(request)
-        said = seen.reply or {}
-        ran = {
+        seen = self._ask(request, _fits_run)
+        said = seen.reply or {"exit_code": seen.exit_code, "cut": seen.cut}
+        return {
             "stdout": seen.text(self._stdout),
             "stderr": seen.text(self._stderr),
-            "exit_code": said.get("exit_code", seen.exit_code),
-            "cut": seen.cut or said.get("cut"),
+            "exit_code": said["exit_code"],
+            "cut": said["cut"],
             "alive": not seen.ended,
         }
-        if ran["exit_code"] not in (None, *range(-64, 256)) or ran["cut"] not in (
-            None, "memory", *_CUTS,
-        ):  # fmt: skip
-            ran |= {"exit_code": None, "cut": "killed"}  # it wrote its own reply
-        return ran
 
     def call(self, request: dict[str, Any]) -> dict[str, Any]:
         """Call a function that an earlier run defined."""
-        seen = self._ask(request)
+        seen = self._ask(request, _fits_call)
         if seen.reply is None:
             return {"stopped": seen.cut or f"it ended with code {seen.exit_code}"}
-        match seen.reply:
-            case {"value": str()} | {"unfit": str()} | {"raised": [str(), str()]}:
-                if len(seen.reply) == 1:
-                    return seen.reply
-        return {"stopped": "it wrote its own reply"}
+        return seen.reply
 
     def kill(self) -> None:
         """Kill everything in the sandbox but the keeper, and reap it."""
@@ -100,49 +104,60 @@ class _Interpreter:
             _kill_group(self._pid)
         self._reap()
 
-    def _ask(self, request: dict[str, Any]) -> _Seen:
-        if self._ended():
+    def _ask(self, request: dict[str, Any], fits: Fits) -> _Seen:
+        if self._ended() or self._channel.is_readable():
+            self.kill()  # it is gone, or spoke without being asked
             self._restart()
         seen = _Seen()
+        timeout_s = float(request["timeout_s"])
+        deadline = time.monotonic() + timeout_s
         try:
-            self._channel.socket.settimeout(float(request["timeout_s"]))
+            self._channel.socket.settimeout(timeout_s)
             self._channel.send(request)
         except OSError:  # it closed its end, or does not read
             seen.cut = "killed"
         else:
-            self._watch(seen, float(request["timeout_s"]))
+            self._watch(seen, deadline, fits)
         if seen.reply is None:
             self._end(seen)
         self._drain(seen)
+        if seen.cut is not None and not seen.ended:  # it had answered, and printed too much
+            seen.reply = None
+            self._end(seen)
         if seen.ended:
             self._restart()
         return seen
 
-    def _watch(self, seen: _Seen, timeout_s: float) -> None:
+    def _watch(self, seen: _Seen, deadline: float, fits: Fits) -> None:
         """Collect output until there is a reply, an end, or a reason to end it."""
-        deadline = time.monotonic() + timeout_s
         poll = select.poll()
         for descriptor in (self._channel.socket.fileno(), self._stdout, self._stderr):
             poll.register(descriptor, select.POLLIN)
         while seen.reply is None and seen.cut is None:
             left = deadline - time.monotonic()
             ready = dict(poll.poll(max(left, 0) * 1000))
-            if not ready:
+            if left <= 0:  # even if there is more: a steady trickle would go on for ever
                 seen.cut = "timeout"
+                return
             for descriptor in (self._stdout, self._stderr):
                 if descriptor in ready and not seen.read(descriptor):
                     poll.unregister(descriptor)
-            if self._channel.socket.fileno() in ready and not self._hear(seen):
+            if self._channel.socket.fileno() in ready and not self._hear(seen, fits):
                 return
 
-    def _hear(self, seen: _Seen) -> bool:
+    def _hear(self, seen: _Seen, fits: Fits) -> bool:
         """Read from the interpreter; False when it hung up."""
         try:
             if not self._channel.fill():
                 return False
-            seen.reply = self._channel.next_message()
-        except (RemoteProtocolError, TimeoutError):
+            reply = self._channel.next_message()
+        except (RemoteProtocolError, TimeoutError, MemoryError):
             seen.cut = "killed"
+            return True
+        if reply is not None and fits(reply):
+            seen.reply = reply
+        elif reply is not None:
+            seen.cut = "killed"  # it wrote its own reply
         return True
 
     def _end(self, seen: _Seen) -> None:
@@ -160,10 +175,12 @@ class _Interpreter:
             seen.exit_code = code
 
     def _drain(self, seen: _Seen) -> None:
-        """Read what is left in the pipes; nothing waits here."""
+        """Read what is in the pipes now; what a daemon of its adds meanwhile can wait."""
         for descriptor in (self._stdout, self._stderr):
-            while seen.cut != "output" and seen.read(descriptor, wait=False):
-                pass
+            waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+            left = int.from_bytes(waiting, sys.byteorder)
+            while left > 0 and (count := seen.read(descriptor, at_most=left)):
+                left -= count
 
     def _restart(self) -> None:
         self._channel.socket.close()
@@ -219,8 +236,23 @@ class _Interpreter:
                 time.sleep(0.0005)
 
 
-_CUTS = ("timeout", "output", "killed")
+Fits = Callable[[dict[str, Any]], bool]
 _LAST_WORDS_S = 1.0  # between closing its channel and being a zombie
+
+
+def _fits_run(reply: dict[str, Any]) -> bool:
+    """Whether the interpreter itself would say this: agent code can write there, too."""
+    match reply:
+        case {"exit_code": 0 | 1 as code, "cut": None | "memory"} if type(code) is int:
+            return len(reply) == 2
+    return False
+
+
+def _fits_call(reply: dict[str, Any]) -> bool:
+    match reply:
+        case {"value": str()} | {"unfit": str()} | {"raised": [str(), str()]}:
+            return len(reply) == 1
+    return False
 
 
 class _Seen:
@@ -233,18 +265,15 @@ class _Seen:
         self.exit_code: int | None = None
         self._output: dict[int, bytearray] = {}
 
-    def read(self, descriptor: int, *, wait: bool = True) -> bool:
-        """Read a stream once; False at its end, or when nothing is there now."""
-        try:
-            data = os.read(descriptor, _READ_BYTES)
-        except BlockingIOError:
-            return wait
+    def read(self, descriptor: int, *, at_most: int = _READ_BYTES) -> int:
+        """Read a stream once and return how many bytes came; 0 at its end."""
+        data = os.read(descriptor, at_most)
         kept = self._output.setdefault(descriptor, bytearray())
         kept += data
         if len(kept) > OUTPUT_BYTES:
             del kept[OUTPUT_BYTES:]
-            self.cut = "output"
-        return bool(data)
+            self.cut = self.cut or "output"
+        return len(data)
 
     def text(self, descriptor: int) -> str:
         """Return a stream as valid text, whatever bytes were written."""

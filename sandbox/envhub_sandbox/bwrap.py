@@ -10,7 +10,7 @@ from .policy import WORKSPACE, View
 #   --unshare-all      no network, own PIDs, IPC, hostname, cgroup view
 #   --unshare-user     an error, and not a shrug, where user namespaces are refused
 #   --die-with-parent  SIGKILL when the hub goes, however it goes
-#   --as-pid-1         the zygote reaps what is orphaned inside, and bubblewrap reaps the zygote;
+#   --as-pid-1         the zygote reaps what is orphaned inside, bubblewrap reaps the zygote;
 #                      its own init would be left to the machine's
 #   --new-session      no TIOCSTI into the hub's terminal (CVE-2017-5226)
 #   --cap-drop ALL     the zygote needs none: a new user namespace brings its own

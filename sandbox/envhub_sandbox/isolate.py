@@ -1,9 +1,13 @@
-"""The child's side: what a freshly cloned process does before it may run anybody's code.
+"""How a freshly cloned process is isolated, before it may run anybody's code.
 
-The order is not free. Mounts need the capabilities of the first user namespace, the process
-limit must be counted in the second, capabilities go before `PR_SET_PDEATHSIG` (a change of
-credentials clears it), and the system call filter is last, for it forbids most of the rest.
-Any step that fails ends the process: there is no "as far as possible".
+The work is a plan: a table of system calls with their arguments, made once in the zygote,
+that each child runs down in one loop. So what is done can be read and tested as data, and a
+child executes next to no Python for it, which would copy pages that it shares with its zygote.
+
+The order is not free. Mounts need the capabilities of the first user namespace, the limit on
+processes must be counted in the second, capabilities go before the parent-death signal (a
+change of credentials clears it), and the system call filter is last, for it forbids most of
+the rest. A call that fails ends the process: there is no "as far as possible".
 """
 
 from __future__ import annotations
@@ -11,12 +15,14 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import struct
 from collections.abc import Sequence
-from types import TracebackType
+from dataclasses import dataclass
 
 from . import landlock, syscalls
 from .errors import LayerFailed
 from .policy import MIB, WORKSPACE, Limits
+from .sysno import X86_64
 
 NAMESPACES = (
     syscalls.CLONE_NEWUSER
@@ -27,148 +33,190 @@ NAMESPACES = (
     | syscalls.CLONE_NEWNET
 )
 INSIDE_UID = 1000
-_QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV
-_NO_MORE = ("mnt", "net", "pid", "ipc", "uts", "cgroup", "time")
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": WORKSPACE,
     "TMPDIR": "/tmp",  # noqa: S108  (the session's own tmpfs)
     "LANG": "C.UTF-8",
 }
+_TMP, _SHM, _PTS = "/tmp", "/dev/shm", "/dev/pts"  # noqa: S108
+_QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV
+_NO_MORE = ("mnt", "net", "pid", "ipc", "uts", "cgroup", "time")
+_HERE = -100  # AT_FDCWD
 
 
-class _layer:
-    """Turn a failed system call into the name of the layer it belongs to.
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One system call of a plan.
 
-    A class and not a generator: this runs in every child, and a generator copies more pages.
+    Args:
+        layer: what it helps to build.
+        what: says it in words, for the error.
+        arguments: of syscall(2), the number first, as C takes them.
+        result: what it must return; None for anything but an error. A descriptor that is
+            opened must be the one that the calls after it name.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    layer: str
+    what: str
+    arguments: tuple[object, ...]
+    result: int | None = None
 
-    def __enter__(self) -> None:
-        pass
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+class _Plan:
+    """Collects the calls of a plan.
+
+    Args:
+        free: the lowest descriptor that will not be open when the plan is run.
+    """
+
+    def __init__(self, free: int) -> None:
+        self.calls: list[Call] = []
+        self.free = free
+        self.layer = ""
+
+    def call(
+        self, name: str, *arguments: object, what: str = "", result: int | None = None
     ) -> None:
-        if isinstance(error, OSError):
-            what = str(error.strerror or error)
-            raise LayerFailed(self._name, what, error.errno or 0) from error
-        if isinstance(error, ValueError):  # resource.setrlimit says it this way
-            raise LayerFailed(self._name, str(error)) from error
+        words = tuple(syscalls.word(value) for value in (X86_64[name], *arguments))
+        self.calls.append(Call(self.layer, what or name, words, result))
+
+    def open(self, path: str, flags: int, mode: int = 0, *, as_: int = 0) -> None:
+        """Open a path as the lowest free descriptor, or as `as_` above it."""
+        flags |= os.O_CLOEXEC
+        result = self.free + as_
+        self.call("openat", _HERE, path, flags, mode, what=f"open {path}", result=result)
+
+    def close(self, as_: int = 0) -> None:
+        self.call("close", self.free + as_)
+
+    def write(self, path: str, text: str) -> None:
+        self.open(path, os.O_WRONLY)
+        what = f"write {text} to {path}"
+        self.call("write", self.free, text, len(text), what=what, result=len(text))
+        self.close()
+
+    def mount(
+        self, source: str | None, target: str, kind: str | None, flags: int, data: str = ""
+    ) -> None:
+        what = f"mount {kind or 'bind'} on {target}"
+        self.call("mount", source, target, kind, flags, data or None, what=what)
+
+    def prctl(self, option: int, value: int, third: int = 0) -> None:
+        self.call("prctl", option, value, third, 0, 0, what=f"prctl {option}")
+
+    def map_user(self, inside: int, uid: int, gid: int) -> None:
+        self.write("/proc/self/setgroups", "deny")
+        self.write("/proc/self/uid_map", f"{inside} {uid} 1")
+        self.write("/proc/self/gid_map", f"{inside} {gid} 1")
+
+    def session(self) -> None:
+        self.layer = "no terminal"
+        self.call("setsid")
+        self.call("umask", 0o022)
+
+    def rlimits(self, limits: Limits) -> None:
+        self.layer = "rlimits"
+        self.write("/proc/self/oom_score_adj", "1000")
+        nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + limits.niceness)
+        self.call("setpriority", os.PRIO_PROCESS, 0, nice)
+        for kind, (soft, hard) in _rlimits(limits).items():
+            self.call(
+                "setrlimit", kind, struct.pack("QQ", soft, hard), what=f"setrlimit {kind}"
+            )
+
+    def die_with_zygote(self) -> None:
+        self.layer = "parent death signal"
+        self.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def isolate(
+def plan(
     limits: Limits,
     *,
-    outer_uid: int,
-    outer_gid: int,
+    uid: int,
+    gid: int,
+    free: int,
     shown_below_tmp: Sequence[str],
     filter_: syscalls.Filter,
-) -> list[str]:
-    """Build every layer around this process; return their names.
+) -> list[Call]:
+    """Return every call that isolates a child of `syscalls.fork(NAMESPACES)`.
 
-    The caller has just come out of `syscalls.fork(NAMESPACES)` and has closed every
-    descriptor that it does not hand on.
+    Args:
+        limits: of the session.
+        uid: of the zygote, which becomes the session's.
+        gid: likewise.
+        free: the lowest descriptor that the child will not have open.
+        shown_below_tmp: what `mounts_below_tmp` found.
+        filter_: installed last.
+    """
+    made = _Plan(free)
+    made.layer = "user namespace"
+    made.map_user(0, uid, gid)
+    _mounts(made, limits, shown_below_tmp)
+    made.layer = "pid namespace"
+    made.mount("proc", "/proc", "proc", _QUIET | syscalls.MS_NOEXEC)
+    made.layer = "uts namespace"
+    made.call("sethostname", "envhub", len("envhub"))
+    made.layer = "no further namespaces"
+    for kind in _NO_MORE:
+        if os.path.exists(f"/proc/sys/user/max_{kind}_namespaces"):
+            made.write(f"/proc/sys/user/max_{kind}_namespaces", "0")
+    made.write("/proc/sys/user/max_user_namespaces", "1")
+    # a second one, in which nobody is root: without power over the mounts above, even if code
+    # in it won back every capability that it can hold
+    made.layer = "unprivileged user"
+    made.call("unshare", syscalls.CLONE_NEWUSER)
+    made.map_user(INSIDE_UID, 0, 0)
+    made.session()
+    made.call("chdir", WORKSPACE)
+    made.rlimits(limits)
+    made.layer = "no capabilities"
+    made.prctl(syscalls.PR_SET_SECUREBITS, syscalls.SECUREBITS_LOCKED)
+    made.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
+    made.call("capset", syscalls.CAP_HEADER, syscalls.NO_CAPS)
+    made.die_with_zygote()
+    made.layer = "no new privileges"
+    made.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    if abi := landlock.version():
+        _landlock(made, abi)
+    made.layer = "seccomp"
+    made.call("seccomp", 1, 0, filter_.reference)
+    return made.calls
+
+
+def bare_plan(limits: Limits, *, free: int) -> list[Call]:
+    """Return what is left without isolation: limits, and the end with the zygote."""
+    made = _Plan(free)
+    made.session()
+    made.rlimits(limits)
+    made.die_with_zygote()
+    return made.calls
+
+
+def run(calls: Sequence[Call]) -> None:
+    """Make the calls of a plan.
 
     Raises:
-        LayerFailed: one could not be built. The process must end.
+        LayerFailed: one failed. The process must end.
     """
-    layers: list[str] = []
-    with _layer("user namespace"):
-        map_user(0, outer_uid, outer_gid)
-    with _layer("mount namespace"):
-        _mounts(limits, shown_below_tmp)
-        layers += ["mount namespace", "private tmpfs"]
-    with _layer("pid namespace"):
-        syscalls.mount("proc", "/proc", "proc", _QUIET | syscalls.MS_NOEXEC)
-        layers.append("pid namespace")
-    with _layer("uts namespace"):
-        syscalls.sethostname("envhub")
-        layers += ["uts namespace", "ipc namespace", "network namespace"]
-    with _layer("no further namespaces"):
-        for kind in _NO_MORE:
-            _write_if_there(f"/proc/sys/user/max_{kind}_namespaces", "0")
-        syscalls.write_file("/proc/sys/user/max_user_namespaces", "1")
-        layers.append("no further namespaces")
-    with _layer("user namespace"):
-        # a second one, in which nobody is root: without power over the mounts above, even if
-        # code in it won back every capability it can hold
-        syscalls.unshare(syscalls.CLONE_NEWUSER)
-        map_user(INSIDE_UID, 0, 0)
-        layers.append("user namespace")
-    os.setsid()
-    os.umask(0o022)
-    os.chdir(WORKSPACE)
-    restrict_process(limits)
-    layers.append("rlimits")
-    with _layer("capabilities"):
-        syscalls.prctl(syscalls.PR_SET_SECUREBITS, syscalls.SECUREBITS_LOCKED)
-        syscalls.drop_capabilities(bounding=False)
-        layers.append("no capabilities")
-    with _layer("parent death signal"):
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    with _layer("no new privileges"):
-        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-        layers.append("no new privileges")
-    with _layer("landlock"):
-        if abi := landlock.version():
-            landlock.restrict(
-                readable=["/"],
-                writable=[WORKSPACE, "/tmp", "/dev"],  # noqa: S108
-                abi=abi,
-            )
-            layers.append(f"landlock {abi}")
-    with _layer("seccomp"):
-        filter_.install()
-        layers.append("seccomp")
-    return layers
+    for call in calls:
+        result = syscalls.call(call.arguments)
+        if result < 0:
+            what = f"{call.what}: {os.strerror(-result)}"
+            raise LayerFailed(call.layer, what, -result)
+        if call.result is not None and result != call.result:
+            what = f"{call.what}: expected {call.result}, got {result}"
+            raise LayerFailed(call.layer, what)
 
 
-def restrict_process(limits: Limits) -> None:
-    """Set the limits that need no namespace; after this they can only be lowered."""
-    with _layer("rlimits"):
-        syscalls.write_file("/proc/self/oom_score_adj", "1000")
-        os.nice(limits.niceness)
-        fixed = {
-            # 1, not 0: a core_pattern that is a pipe ignores 0, and gives up at 1
-            resource.RLIMIT_CORE: 1,
-            resource.RLIMIT_MEMLOCK: 0,
-            resource.RLIMIT_MSGQUEUE: 0,
-            resource.RLIMIT_SIGPENDING: 256,
-            resource.RLIMIT_RTPRIO: 0,
-            resource.RLIMIT_NICE: 0,
-            resource.RLIMIT_STACK: 8 * MIB,
-            resource.RLIMIT_DATA: limits.memory_bytes,
-            resource.RLIMIT_NOFILE: limits.open_files,
-            resource.RLIMIT_FSIZE: limits.file_bytes,
-            resource.RLIMIT_NPROC: limits.processes,
-        }
-        if limits.address_bytes:
-            fixed[resource.RLIMIT_AS] = limits.address_bytes
-        for kind, value in fixed.items():
-            _lower(kind, value, value)
-        if limits.cpu_s:
-            _lower(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 2)
-
-
-def _lower(kind: int, soft: int, hard: int) -> None:
-    """Set a limit, or keep the one in force where that is stricter already."""
-    _, ceiling = resource.getrlimit(kind)
-    if ceiling != resource.RLIM_INFINITY:
-        soft, hard = min(soft, ceiling), min(hard, ceiling)
-    resource.setrlimit(kind, (soft, hard))
-
-
-def map_user(inside: int, uid: int, gid: int) -> None:
-    """Map one user and one group of the parent namespace to `inside`."""
-    syscalls.write_file("/proc/self/setgroups", "deny")
-    syscalls.write_file("/proc/self/uid_map", f"{inside} {uid} 1")
-    syscalls.write_file("/proc/self/gid_map", f"{inside} {gid} 1")
+def layers(calls: Sequence[Call], namespaces: int) -> list[str]:
+    """Return the names of the layers that a plan builds, in order, with the clone's own."""
+    of_the_clone = {
+        "ipc namespace": syscalls.CLONE_NEWIPC,
+        "network namespace": syscalls.CLONE_NEWNET,
+    }
+    names = [name for name, flag in of_the_clone.items() if namespaces & flag]
+    return list(dict.fromkeys([*names, *(call.layer for call in calls)]))
 
 
 def mounts_below_tmp() -> list[str]:
@@ -177,57 +225,106 @@ def mounts_below_tmp() -> list[str]:
         points = sorted(line.split()[4].encode().decode("unicode_escape") for line in file)
     found: list[str] = []
     for point in points:
-        if point.startswith("/tmp/") and not any(  # noqa: S108
-            point.startswith(f"{outer}/") for outer in found
-        ):
+        outer = any(point.startswith(f"{seen}/") for seen in found)
+        if point.startswith(f"{_TMP}/") and not outer:
             found.append(point)
     return found
 
 
-def _mounts(limits: Limits, shown_below_tmp: Sequence[str]) -> None:
-    """Give the session files of its own, with quotas; they die with its namespace."""
-    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-    quota = f"size={limits.disk_bytes},nr_inodes={limits.disk_files}"
-    shown = [(p, os.open(p, os.O_PATH | os.O_CLOEXEC)) for p in shown_below_tmp]
-    syscalls.mount("tmpfs", "/tmp", "tmpfs", _QUIET, f"{quota},mode=1777")  # noqa: S108
-    for path, descriptor in shown:
-        source = f"/proc/self/fd/{descriptor}"
-        if os.path.isdir(source):
-            os.makedirs(path, exist_ok=True)
-        else:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
-        syscalls.mount(source, path, None, syscalls.MS_BIND | syscalls.MS_REC)
-        os.close(descriptor)
-    syscalls.mount("tmpfs", WORKSPACE, "tmpfs", _QUIET, f"{quota},mode=755")
-    shared = f"size={min(limits.disk_bytes, 16 * MIB)},nr_inodes=256,mode=1777"
-    syscalls.mount("tmpfs", "/dev/shm", "tmpfs", _QUIET, shared)  # noqa: S108
-    terminals = "newinstance,ptmxmode=0666,mode=620"
-    flags = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
-    syscalls.mount("devpts", "/dev/pts", "devpts", flags, terminals)
-
-
-def _write_if_there(path: str, text: str) -> None:
-    try:
-        syscalls.write_file(path, text)
-    except FileNotFoundError:
-        pass  # a kernel without this kind of namespace
+def map_user(inside: int, uid: int, gid: int) -> None:
+    """Map one user and one group of the parent namespace to `inside`, here and now."""
+    syscalls.write_file("/proc/self/setgroups", "deny")
+    syscalls.write_file("/proc/self/uid_map", f"{inside} {uid} 1")
+    syscalls.write_file("/proc/self/gid_map", f"{inside} {gid} 1")
 
 
 def restrict_zygote(filter_: syscalls.Filter) -> None:
-    """Filter the zygote itself: code that an author runs at import is not trusted either."""
-    with _layer("no new privileges"):
+    """Filter the zygote itself: code that an author runs at import is not trusted either.
+
+    Raises:
+        LayerFailed: it could not be.
+    """
+    try:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    with _layer("seccomp"):
         filter_.install()
+    except OSError as error:
+        what = str(error.strerror or error)
+        raise LayerFailed("seccomp", what, error.errno or 0) from error
 
 
-__all__ = [
-    "ENVIRONMENT",
-    "NAMESPACES",
-    "isolate",
-    "map_user",
-    "mounts_below_tmp",
-    "restrict_process",
-    "restrict_zygote",
-]
+def _mounts(made: _Plan, limits: Limits, shown_below_tmp: Sequence[str]) -> None:
+    """Give the session files of its own, with quotas; they die with its namespace."""
+    made.layer = "mount namespace"
+    made.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    for at, path in enumerate(shown_below_tmp):  # held while a tmpfs covers them
+        made.open(path, os.O_PATH, as_=at)
+    made.layer = "private tmpfs"
+    quota = f"size={limits.disk_bytes},nr_inodes={limits.disk_files}"
+    made.mount("tmpfs", _TMP, "tmpfs", _QUIET, f"{quota},mode=1777")
+    _show_below_tmp(made, shown_below_tmp)
+    made.mount("tmpfs", WORKSPACE, "tmpfs", _QUIET, f"{quota},mode=755")
+    shared = f"size={min(limits.disk_bytes, 16 * MIB)},nr_inodes=256,mode=1777"
+    made.mount("tmpfs", _SHM, "tmpfs", _QUIET, shared)
+    terminals = "newinstance,ptmxmode=0666,mode=620"
+    made.mount("devpts", _PTS, "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, terminals)
+
+
+def _show_below_tmp(made: _Plan, shown: Sequence[str]) -> None:
+    folders: dict[str, None] = {}
+    for path in shown:
+        parts = path.split("/")[2:]
+        parents = parts if os.path.isdir(path) else parts[:-1]
+        folders |= {
+            "/".join([_TMP, *parents[: depth + 1]]): None for depth in range(len(parents))
+        }
+    for folder in folders:
+        made.call("mkdir", folder, 0o755, what=f"mkdir {folder}")
+    above = len(shown)
+    for at, path in enumerate(shown):
+        if not os.path.isdir(path):
+            made.open(path, os.O_CREAT | os.O_WRONLY, 0o644, as_=above)
+            made.close(above)
+        flags = syscalls.MS_BIND | syscalls.MS_REC
+        made.mount(f"/proc/self/fd/{made.free + at}", path, None, flags)
+    for at in range(above):
+        made.close(at)
+
+
+def _rlimits(limits: Limits) -> dict[int, tuple[int, int]]:
+    """Return soft and hard limits; one in force that is stricter already stays."""
+    wanted = {
+        # 1, not 0: a core_pattern that is a pipe ignores 0, and gives up at 1
+        resource.RLIMIT_CORE: (1, 1),
+        resource.RLIMIT_MEMLOCK: (0, 0),
+        resource.RLIMIT_MSGQUEUE: (0, 0),
+        resource.RLIMIT_SIGPENDING: (256, 256),
+        resource.RLIMIT_RTPRIO: (0, 0),
+        resource.RLIMIT_NICE: (0, 0),
+        resource.RLIMIT_STACK: (8 * MIB, 8 * MIB),
+        resource.RLIMIT_DATA: (limits.memory_bytes, limits.memory_bytes),
+        resource.RLIMIT_NOFILE: (limits.open_files, limits.open_files),
+        resource.RLIMIT_FSIZE: (limits.file_bytes, limits.file_bytes),
+        resource.RLIMIT_NPROC: (limits.processes, limits.processes),
+    }
+    if limits.address_bytes:
+        wanted[resource.RLIMIT_AS] = (limits.address_bytes, limits.address_bytes)
+    if limits.cpu_s:
+        wanted[resource.RLIMIT_CPU] = (limits.cpu_s, limits.cpu_s + 2)
+    for kind, (soft, hard) in wanted.items():
+        _, ceiling = resource.getrlimit(kind)
+        if ceiling != resource.RLIM_INFINITY:
+            wanted[kind] = (min(soft, ceiling), min(hard, ceiling))
+    return wanted
+
+
+def _landlock(made: _Plan, abi: int) -> None:
+    made.layer = f"landlock {abi}"
+    attributes = landlock.attributes(abi)
+    made.call("landlock_create_ruleset", attributes, len(attributes), 0, result=made.free)
+    for path, writable in (("/", False), (WORKSPACE, True), (_TMP, True), ("/dev", True)):
+        made.open(path, os.O_PATH, as_=1)
+        rule = landlock.rule(abi, made.free + 1, writable=writable)
+        made.call("landlock_add_rule", made.free, 1, rule, 0, what=f"landlock rule {path}")
+        made.close(1)
+    made.call("landlock_restrict_self", made.free, 0)
+    made.close()

@@ -37,12 +37,15 @@ class Launched:
         control: SOCK_SEQPACKET.
         output: what it prints, both streams; the reading end of a pipe.
         launcher: who built the sandbox; None when nobody did.
+        uid: the spare user that it runs as; -1 when it runs as we do. A pipe that is handed
+            in must belong to it (fchown) for /dev/stdout to be opened by name.
     """
 
     process: subprocess.Popen[bytes]
     control: socket.socket
     output: int
     launcher: Launcher | None
+    uid: int = -1
 
     def kill(self) -> None:
         """End everything in the sandbox, reap it, and close our ends. Idempotent."""
@@ -57,7 +60,8 @@ class Launched:
 
 def bubblewrap() -> str | None:
     """Return the path of bubblewrap, if it is installed."""
-    return shutil.which("bwrap", path=f"{os.environ.get('PATH', '')}:/usr/bin:/usr/local/bin")
+    named = [folder for folder in os.get_exec_path() if os.path.isabs(folder)]
+    return shutil.which("bwrap", path=":".join([*named, "/usr/bin", "/usr/local/bin"]))
 
 
 def spare_uid() -> int:
@@ -89,6 +93,7 @@ def launch(view: View, command: Sequence[str], launcher: Launcher) -> Launched:
             "`bwrap` not found on PATH",
             hint="install the package `bubblewrap`, or use the built-in launcher",
         )
+    uid = spare_uid() if os.geteuid() == 0 else -1
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     spec = {
         "binds": [(bind.source, bind.inside) for bind in view.binds],
@@ -97,7 +102,7 @@ def launch(view: View, command: Sequence[str], launcher: Launcher) -> Launched:
         "environment": view.environment,
         "command": _with_control(command, theirs.fileno()),
         "control": theirs.fileno(),
-        "uid": spare_uid() if os.geteuid() == 0 else 0,
+        "uid": uid,
         "owner": os.getpid(),
         "bwrap": bwrap,
     }
@@ -107,7 +112,7 @@ def launch(view: View, command: Sequence[str], launcher: Launcher) -> Launched:
     here = str(Path(__file__).parent.parent)
     line = [sys.executable, "-I", "-S", "-c", _BOOT, here, str(sheet)]
     try:
-        return _start(line, ours, theirs, [sheet], launcher)
+        return _start(line, ours, theirs, [sheet], launcher, uid=uid)
     finally:
         os.close(sheet)
 
@@ -130,8 +135,13 @@ def _start(
     extra: list[int],
     launcher: Launcher | None,
     environment: dict[str, str] | None = None,
+    uid: int = -1,
 ) -> Launched:
     read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        os.fchown(write, uid, uid)
+    except OSError:
+        pass  # such a user cannot be: becoming it will fail, and say so
     try:
         process = subprocess.Popen(
             line,
@@ -150,4 +160,4 @@ def _start(
         theirs.close()
         os.close(write)
     os.set_blocking(read, False)
-    return Launched(process, ours, read, launcher)
+    return Launched(process, ours, read, launcher, uid)

@@ -2,6 +2,7 @@
 
 The child tells what it built. What the kernel shows of it from outside (namespaces, seccomp,
 capabilities, no_new_privs) is read from /proc, and a receipt is given only if the two agree.
+What its zygote has is not enough: a layer is the session's when the zygote does not have it.
 """
 
 from __future__ import annotations
@@ -44,19 +45,29 @@ def confirm(receipt: Receipt, pid: int) -> Receipt:
     """Return the receipt with what /proc shows of `pid`.
 
     Raises:
-        LayerFailed: the kernel does not show a layer that the child claims.
+        LayerFailed: the kernel does not show a layer that the child claims, or it does not
+            let itself be looked at.
         ProcessLookupError: there is no such process any more.
     """
     shown: list[str] = []
     try:
         status = _status(pid)
+        zygote = int(status["PPid"])
         for layer, kind in _NAMESPACES.items():
-            if _namespace(pid, kind) != _namespace(os.getpid(), kind):
+            others = (_namespace(os.getpid(), kind), _namespace(zygote, kind))
+            if _namespace(pid, kind) not in others:
                 shown.append(layer)
+        # how many there are, Linux says since 5.9
+        filters = int(status.get("Seccomp_filters", "1"))
+        if status["Seccomp"] == "2" and filters > int(
+            _status(zygote).get("Seccomp_filters", "0")
+        ):
+            shown.append("seccomp")
     except FileNotFoundError:
         raise ProcessLookupError(f"no process {pid}") from None
-    if status["Seccomp"] == "2":
-        shown.append("seccomp")
+    except PermissionError as error:
+        what = f"process {pid} does not let itself be looked at"
+        raise LayerFailed("receipt", what, error.errno or 0) from None
     if status["NoNewPrivs"] == "1":
         shown.append("no new privileges")
     if not any(int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")):

@@ -39,6 +39,7 @@ NOT_IMPLEMENTED = {
     "namespaces": """clone3 open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr
         open_tree_attr statmount listmount""",
     "memory outside the limits": "memfd_create memfd_secret shmget semget msgget",
+    "quotas of the whole host": "io_setup",  # fs.aio-max-nr, 65,536 for everybody together
     "other processes": "pidfd_getfd process_madvise process_mrelease set_mempolicy_home_node",
 }
 NOT_PERMITTED = {
@@ -51,7 +52,6 @@ NOT_PERMITTED = {
     "other processes": """ptrace process_vm_readv process_vm_writev kcmp move_pages mbind
         migrate_pages set_mempolicy""",
     "quotas of the host's user": "inotify_init inotify_init1",
-    "quotas of the whole host": "io_setup",  # fs.aio-max-nr, 65,536 for everybody together
 }
 _CHANGES_A_PROCESS = (
     "prlimit64", "sched_setparam", "sched_setscheduler", "sched_setattr", "sched_setaffinity",

@@ -64,15 +64,12 @@ def interpreter(*, packages: bool) -> View:
             binds.append(_bind(sys.prefix))
         binds += [_bind(path) for path in _package_folders()]
         return View(tuple(binds))
-    names = ("site-packages", "dist-packages")
     hidden = {
-        Path(prefix) / library / folder / name
-        for prefix in (base, sys.base_prefix, "/usr")
-        for library in ("lib", "lib64")
+        Path(library) / folder / name
+        for library in (base / "lib", f"{sys.base_prefix}/lib", "/usr/lib", "/usr/lib64")
         for folder in (version, "python3")
-        for name in names
+        for name in ("site-packages", "dist-packages")
     }
-    shown = [p for p in hidden if p.is_dir() and any(p.is_relative_to(b.inside) for b in binds)]
     return View(tuple(binds), masks=tuple(sorted(str(p) for p in hidden if p.is_dir())))
 
 

@@ -50,7 +50,7 @@ def _start(spec: dict[str, Any]) -> NoReturn:
         tuple(spec["masks"]),
         tuple((name, value) for name, value in spec["environment"]),
     )
-    if spec["uid"]:
+    if spec["uid"] >= 0:
         named, view = view, _shelter(view)
         _become(spec["uid"])
         _require_reachable(named, view, spec["uid"])

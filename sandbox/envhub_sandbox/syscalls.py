@@ -11,6 +11,7 @@ import ctypes
 import os
 import platform
 import signal
+import struct
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -40,8 +41,8 @@ PR_CAPBSET_DROP = 24
 PR_SET_SECUREBITS = 28
 PR_SET_NO_NEW_PRIVS = 38
 _PR_GET_TID_ADDRESS = 40
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
 # capabilities(7): keep no capability by uid 0, and lock that for ever
 SECUREBITS_LOCKED = 0xEF
 
@@ -116,12 +117,8 @@ def close_from(first: int) -> None:
     os.closerange(first, 2**31 - 1)  # close_range(2) underneath
 
 
-class _CapHeader(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
-
-
-class _CapData(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_uint32) for n in ("effective", "permitted", "inheritable")]
+CAP_HEADER = struct.pack("Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+NO_CAPS = bytes(24)  # two times effective, permitted, inheritable
 
 
 def drop_capabilities(*, bounding: bool) -> None:
@@ -132,15 +129,10 @@ def drop_capabilities(*, bounding: bool) -> None:
                 PR_CAPBSET_DROP, *[ctypes.c_ulong(n) for n in (capability, 0, 0, 0)]
             ):
                 break  # EINVAL: past the last one
-    _check(_libc.prctl(_PR_CAP_AMBIENT, *_CLEAR_AMBIENT), "prctl PR_CAP_AMBIENT_CLEAR_ALL")
+    ambient = [ctypes.c_ulong(n) for n in (PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)]
+    _check(_libc.prctl(PR_CAP_AMBIENT, *ambient), "prctl PR_CAP_AMBIENT_CLEAR_ALL")
     number = _SYS_CAPSET[MACHINE]
-    _check(_libc.syscall(number, ctypes.byref(_CAP_HEADER), ctypes.byref(_NO_CAPS)), "capset")
-
-
-# made here, and not in each child: a ctypes value made after a fork copies some 40 pages
-_CLEAR_AMBIENT = [ctypes.c_ulong(n) for n in (_PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)]
-_CAP_HEADER = _CapHeader(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
-_NO_CAPS = (_CapData * 2)()
+    _check(_libc.syscall(number, CAP_HEADER, NO_CAPS), "capset")
 
 
 class _Program(ctypes.Structure):
@@ -153,16 +145,31 @@ class Filter:
     def __init__(self, program: bytes) -> None:
         self._buffer = ctypes.create_string_buffer(program, len(program))
         self._program = _Program(len(program) // 8, ctypes.addressof(self._buffer))
-        self._reference = ctypes.byref(self._program)
+        self.reference = ctypes.byref(self._program)
 
     def install(self) -> None:
         """Filter this process and its children, for good (man 2 seccomp)."""
-        _check(_libc.syscall(_SYS_SECCOMP[MACHINE], 1, 0, self._reference), "seccomp")
+        _check(_libc.syscall(_SYS_SECCOMP[MACHINE], 1, 0, self.reference), "seccomp")
 
 
 def syscall(number: int, *arguments: object, what: str) -> int:
     """Make a call that has no wrapper here."""
     return _check(_libc.syscall(number, *arguments), what)
+
+
+def word(value: object) -> object:
+    """Return a value as syscall(2) takes it; made before a fork, it costs the child nothing."""
+    if isinstance(value, int):
+        return ctypes.c_long(value)
+    if isinstance(value, str):
+        return ctypes.c_char_p(os.fsencode(value))
+    return ctypes.c_char_p(value) if isinstance(value, bytes) else value
+
+
+def call(arguments: tuple[object, ...]) -> int:
+    """Make a prepared call; return what it returned, or minus the errno."""
+    result: int = _libc.syscall(*arguments)
+    return result if result >= 0 else -ctypes.get_errno()
 
 
 def _tid_address() -> int | None:

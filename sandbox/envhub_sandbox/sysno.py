@@ -1,4 +1,4 @@
-"""Numbers of the system calls that the filters name, x86-64.
+"""Numbers of the system calls that filters and plans name, x86-64.
 
 Source: the kernel's arch/x86/entry/syscalls/syscall_64.tbl as of Linux 6.18.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 NEWEST = 469  # file_setattr; a number above it is a call that nobody here has judged
 
 X86_64: dict[str, int] = {
+    "write": 1,
+    "close": 3,
     "ioctl": 16,
     "shmget": 29,
     "socket": 41,
@@ -17,10 +19,15 @@ X86_64: dict[str, int] = {
     "execve": 59,
     "semget": 64,
     "msgget": 68,
+    "chdir": 80,
+    "mkdir": 83,
     "chmod": 90,
     "fchmod": 91,
+    "umask": 95,
     "ptrace": 101,
     "syslog": 103,
+    "setsid": 112,
+    "capset": 126,
     "mknod": 133,
     "uselib": 134,
     "personality": 135,
@@ -33,7 +40,9 @@ X86_64: dict[str, int] = {
     "modify_ldt": 154,
     "pivot_root": 155,
     "_sysctl": 156,
+    "prctl": 157,
     "adjtimex": 159,
+    "setrlimit": 160,
     "chroot": 161,
     "acct": 163,
     "settimeofday": 164,
@@ -74,6 +83,7 @@ X86_64: dict[str, int] = {
     "ioprio_set": 251,
     "inotify_init": 253,
     "migrate_pages": 256,
+    "openat": 257,
     "mknodat": 259,
     "fchmodat": 268,
     "unshare": 272,
@@ -92,6 +102,7 @@ X86_64: dict[str, int] = {
     "kcmp": 312,
     "finit_module": 313,
     "sched_setattr": 314,
+    "seccomp": 317,
     "memfd_create": 319,
     "kexec_file_load": 320,
     "bpf": 321,
@@ -111,6 +122,9 @@ X86_64: dict[str, int] = {
     "process_madvise": 440,
     "mount_setattr": 442,
     "quotactl_fd": 443,
+    "landlock_create_ruleset": 444,
+    "landlock_add_rule": 445,
+    "landlock_restrict_self": 446,
     "memfd_secret": 447,
     "process_mrelease": 448,
     "set_mempolicy_home_node": 450,

@@ -19,6 +19,7 @@ signals from inside that it does not handle do not reach it.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import json
 import os
@@ -29,6 +30,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from . import isolate, seccomp, syscalls
@@ -58,6 +60,7 @@ def run(
     """
     zygote = _Zygote(control, begin, limits, strict=strict)
     try:
+        _open_input()
         zygote.check_that_it_nests()
         control.send(_packet(nests=True))
         if strict:
@@ -85,6 +88,14 @@ def run(
     zygote.loop()
 
 
+@dataclass(frozen=True, slots=True)
+class _Isolation:
+    """How a child is isolated, and what it says when it is."""
+
+    calls: list[isolate.Call]
+    hello: bytes
+
+
 class _Zygote:
     def __init__(
         self, control: socket.socket, begin: Begin, limits: Limits, *, strict: bool
@@ -94,6 +105,7 @@ class _Zygote:
         self._limits = limits
         self._strict = strict
         self._sessions: dict[int, int] = {}
+        self._plans: dict[int, _Isolation] = {}
         self._uid, self._gid = os.getuid(), os.getgid()
         if strict:
             seccomp.require_known_machine()
@@ -176,23 +188,27 @@ class _Zygote:
         begin: Begin,
         note: Callable[[int, int], None] = lambda pid, pidfd: os.close(pidfd),
     ) -> int:
+        isolation = self._plan_for(len(descriptors))
         pid, pidfd = syscalls.fork(isolate.NAMESPACES if self._strict else 0)
         if pid == 0:
-            self._become_session(descriptors, begin)
+            self._become_session(isolation, descriptors, begin)
         note(pid, pidfd)
         return pid
 
-    def _become_session(self, descriptors: list[int], begin: Begin) -> NoReturn:
+    def _become_session(
+        self, isolation: _Isolation, descriptors: list[int], begin: Begin
+    ) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             mine = _take_only(descriptors)
             try:
-                layers = self._isolate()
+                isolate.run(isolation.calls)
             except LayerFailed as error:
-                _say(mine[0], {"failed": [error.layer, error.what, error.number]})
+                failed = [error.layer, error.what, error.number]
+                os.write(mine[0], _frame({"failed": failed}))
                 os._exit(1)
-            _say(mine[0], {"layers": layers})
+            os.write(mine[0], isolation.hello)
             gc.enable()
             begin(mine)
             os._exit(0)
@@ -202,21 +218,23 @@ class _Zygote:
         finally:
             os._exit(1)
 
-    def _isolate(self) -> list[str]:
-        if self._strict:
-            layers = isolate.isolate(
-                self._limits,
-                outer_uid=self._uid,
-                outer_gid=self._gid,
-                shown_below_tmp=self._below_tmp,
-                filter_=self._filter,
-            )
-        else:
-            os.setsid()
-            isolate.restrict_process(self._limits)
-            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-            layers = ["rlimits"]
-        return layers
+    def _plan_for(self, descriptors: int) -> _Isolation:
+        """Return how a child with so many descriptors is isolated; made once, before a fork."""
+        if descriptors not in self._plans:
+            free = FIRST + descriptors
+            calls = isolate.bare_plan(self._limits, free=free)
+            if self._strict:
+                calls = isolate.plan(
+                    self._limits,
+                    uid=self._uid,
+                    gid=self._gid,
+                    free=free,
+                    shown_below_tmp=self._below_tmp,
+                    filter_=self._filter,
+                )
+            built = isolate.layers(calls, isolate.NAMESPACES if self._strict else 0)
+            self._plans[descriptors] = _Isolation(calls, _frame({"layers": built}))
+        return self._plans[descriptors]
 
     def _reap(self) -> None:
         while True:
@@ -235,14 +253,21 @@ class _Zygote:
                 )
 
 
+def _open_input() -> None:
+    """Make descriptor 0 the sandbox's own /dev/null: Landlock refuses /dev/stdin on another."""
+    own = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(own, 0)
+    os.close(own)
+
+
 def _packet(**fields: object) -> bytes:
     return json.dumps(fields).encode()
 
 
-def _say(descriptor: int, what: dict[str, object]) -> None:
-    """Write the first frame of a session: how its isolation went."""
+def _frame(what: dict[str, object]) -> bytes:
+    """Return the first frame of a session: how its isolation went."""
     data = json.dumps(what).encode()
-    os.write(descriptor, struct.pack(">I", len(data)) + data)
+    return struct.pack(">I", len(data)) + data
 
 
 def _take_only(descriptors: list[int]) -> list[int]:
@@ -250,7 +275,8 @@ def _take_only(descriptors: list[int]) -> list[int]:
 
     The second one, if there is one, is the session's output: it becomes stdout and stderr.
     """
-    high = [os.dup2(d, 200 + at, inheritable=False) for at, d in enumerate(descriptors)]
+    above = FIRST + MAX_DESCRIPTORS
+    high = [fcntl.fcntl(d, fcntl.F_DUPFD_CLOEXEC, above) for d in descriptors]
     mine = [os.dup2(d, FIRST + at, inheritable=False) for at, d in enumerate(high)]
     if len(mine) > 1:
         os.dup2(mine[1], 1)

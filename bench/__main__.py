@@ -1,0 +1,113 @@
+"""`python -m bench [names…] [--json FILE] [--compare FILE] [--quick] [--install]`.
+
+Without names, all of them, one after the other. The run is written to bench/results/ or to
+FILE; `python -m bench.page FILE` puts it into docs/performance.md. A missed target is a
+figure and no failure: the exit code is 1 only when a benchmark could not finish.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from rich.console import Console
+
+from bench import machine, report
+from bench.figures import Group
+from bench.plan import REPOSITORY, Plan
+
+BENCHMARKS = ("start", "memory", "descriptors", "steps", "imports", "churn", "kill")
+_RESULTS = REPOSITORY / "bench" / "results"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line names; return the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    for name in options.names:
+        if name not in BENCHMARKS:
+            parser.error(f"no benchmark `{name}`; there is {', '.join(BENCHMARKS)}")
+    try:
+        earlier = report.read(options.compare) if options.compare else None
+    except (OSError, ValueError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    plan = Plan(quick=options.quick, install=options.install)
+    now = datetime.now(UTC)
+    run: dict[str, Any] = {
+        "format": report.FORMAT,
+        "started": now.isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "quick": plan.quick,
+        "machine": machine.describe(),
+        "benchmarks": {},
+    }
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for name in options.names or BENCHMARKS:
+        run["benchmarks"][name] = found = _run(name, plan)
+        report.print_benchmark(console, name, found, run)
+    if plan.quick:
+        console.print("\n--quick: too few samples to say anything", style="yellow")
+    if earlier is not None:
+        report.print_comparison(console, run, earlier)
+    path = options.json or _RESULTS / f"{now:%Y%m%d-%H%M%S}.json"
+    report.write(run, path)
+    console.print(f"\nwritten to {path}", style="dim")
+    return 1 if any(found["error"] for found in run["benchmarks"].values()) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure envhub.")
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(BENCHMARKS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the run")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier run")
+    parser.add_argument("--quick", action="store_true", help="only see that it works")
+    parser.add_argument("--install", action="store_true", help="`imports`: a fresh pip install")
+    return parser
+
+
+def _run(name: str, plan: Plan) -> dict[str, Any]:
+    """Run one benchmark within its deadline; an error is a part of the result."""
+    module = import_module(f"bench.{name}")
+    gc.collect()
+    group, error = Group(), ""
+    load, contention = machine.load(), machine.contention()
+    start = time.monotonic()
+
+    async def work() -> Group:
+        async with asyncio.timeout(module.DEADLINE_S):
+            found: Group = await module.run(plan)
+            return found
+
+    try:
+        group = uvloop.run(work())
+    except Exception as caught:
+        error = f"{type(caught).__name__}: {caught}"
+    return {
+        "purpose": (module.__doc__ or "").partition("\n")[0],
+        "load": load,
+        "contention": [contention, machine.contention()],
+        "took_s": round(time.monotonic() - start, 1),
+        "error": error,
+        "figures": [figure.as_dict() for figure in group.figures],
+        "series": group.series,
+    }
+
+
+def _commit() -> str:
+    line = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""What a run may be told: how much to measure, and with what."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import envhub_sandbox
+
+REPOSITORY = Path(__file__).parent.parent
+ENVS = REPOSITORY / "envs"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How this run measures.
+
+    Args:
+        quick: enough samples to see that it works, too few to say anything.
+        install: also make a fresh virtual environment, which takes long.
+    """
+
+    quick: bool = False
+    install: bool = False
+
+    def times(self, full: int) -> int:
+        """Return how often to repeat what a full run repeats `full` times."""
+        return max(2, full // 20) if self.quick else full
+
+    @property
+    def launchers(self) -> list[str]:
+        """The launchers there are on this machine."""
+        found = ["bubblewrap"] if envhub_sandbox.bubblewrap() else []
+        return [*found, "built-in"]
+
+
+@contextmanager
+def environments(**sources: str) -> Iterator[Path]:
+    """Hold a folder of environments made from Python source, one class `Env` in each.
+
+    Not below /tmp: each session would have to be shown its folder again over its own /tmp,
+    which a user's environment need not.
+
+    Args:
+        sources: the content of env.py, by name of the environment.
+    """
+    spacious = "/var/tmp"
+    place = spacious if os.access(spacious, os.W_OK | os.X_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="envhub-bench-", dir=place))
+    try:
+        folder.chmod(0o755)  # a hub of root's runs its workers as another user
+        for name, source in sources.items():
+            (folder / name).mkdir()
+            (folder / name / "env.py").write_text(source)
+            manifest = f'name = "{name}"\nentry = "env:Env"\n'
+            (folder / name / "env.toml").write_text(manifest)
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+# dict in, dict out: no model is validated on the way
+NATIVE = '''"""The least that an environment does."""
+
+class Env:
+    def reset(self, seed: int | None = None) -> dict:
+        self.count = 0
+        return {"count": 0}
+
+    def step(self, action: dict) -> dict:
+        self.count += action["add"]
+        return {"count": self.count, "reward": 1.0}
+'''
+NUMPY = f"import numpy\n{NATIVE}"
+ACTION = {"add": 1}

@@ -1,0 +1,128 @@
+"""The pictures of docs/performance.md, drawn from a run."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+
+_INK, _QUIET, _TARGET = "#222222", "#8a8a8a", "#c0392b"
+_OURS, _OTHERS = "#1f6fb2", "#9a9a9a"
+_COLORS = {"echo": "#1f6fb2", "coding": "#d98200"}
+_DPI = 150
+
+
+def draw_start(run: dict[str, Any], path: Path) -> None:
+    """Draw every sample of every kind of start, a row each, on a logarithmic axis."""
+    figures = [f for f in run["benchmarks"]["start"]["figures"] if "samples" in f]
+    figures.sort(key=lambda f: -float(f["median"]))
+    plot, axes = _canvas(10, 0.46 * len(figures) + 1.9)
+    shake = random.Random(0)
+    for row, figure in enumerate(figures):
+        samples = figure["samples"]
+        color = _OTHERS if figure["note"] == "floor" else _OURS
+        heights = [row + shake.uniform(-0.27, 0.27) for _ in samples]
+        axes.scatter(samples, heights, s=7, color=color, alpha=0.35, linewidths=0)
+        middle = statistics.median(samples)
+        axes.plot([middle, middle], [row - 0.38, row + 0.38], color=_INK, linewidth=2)
+        words = (
+            f"  p50 {_short(middle)} ms   p99 {_short(figure['p99'])} ms   n = {figure['n']}"
+        )
+        axes.text(
+            1.01,
+            row,
+            words,
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=8.5,
+            color=_INK,
+        )
+    target = next((f["target"] for f in figures if f["target"]), None)
+    if target is not None:
+        axes.axvline(target, color=_TARGET, linewidth=1, linestyle="--")
+        axes.text(
+            target,
+            len(figures) - 0.35,
+            f"  target {target:g} ms (warm zygote, numpy)",
+            color=_TARGET,
+            fontsize=8.5,
+            ha="left",
+            va="bottom",
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_yticks(range(len(figures)), [f["name"] for f in figures])
+    axes.set_ylim(-0.6, len(figures) + 0.1)
+    axes.set_xlabel("milliseconds until ready (logarithmic); grey: processes without envhub")
+    _finish(plot, axes, "How long a session waits for its process", run, path)
+
+
+def draw_memory(run: dict[str, Any], path: Path) -> None:
+    """Draw real memory per session over the number of live sessions, a line for each round."""
+    found = run["benchmarks"]["memory"]
+    plot, axes = _canvas(9, 5.2)
+    kinds: dict[tuple[str, str], list[list[tuple[float, float]]]] = {}
+    for name, curve in found["series"].items():
+        environment, kind, _ = name.split(", ")
+        kinds.setdefault((environment, kind), []).append(curve)
+    for (environment, kind), curves in kinds.items():
+        real = kind == "real"
+        color, style = _COLORS.get(environment, _QUIET), "--" if real else "-"
+        counts = [count for count, _ in curves[0]]
+        middles = [statistics.median(c[at][1] for c in curves) for at in range(len(counts))]
+        for curve in curves:
+            axes.plot(*zip(*curve, strict=True), color=color, linewidth=0.8, alpha=0.35)
+        what = "real, the kernel's share included" if real else "PSS"
+        label = f"{environment}, {what}: {middles[-1]:.2f} MB with {counts[-1]:,.0f} alive"
+        marker = "" if real else "o"
+        axes.plot(
+            counts, middles, style, color=color, linewidth=2, marker=marker, ms=4, label=label
+        )
+    targets = [f["target"] for f in found["figures"] if f["target"]]
+    if targets:
+        axes.axhline(
+            targets[0],
+            color=_TARGET,
+            linewidth=1,
+            linestyle="--",
+            label=f"target {targets[0]:g} MB",
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(
+        "live sessions, opened and reset (logarithmic); thin lines: the single rounds"
+    )
+    axes.set_ylabel("MB for each session")
+    axes.legend(loc="upper right", frameon=False, fontsize=9, handlelength=3.5)
+    _finish(plot, axes, "What an idle session costs in memory", run, path)
+
+
+def _canvas(width: float, height: float) -> tuple[Any, Any]:
+    """Return an empty figure and its axes; matplotlib is an extra, so it loads here."""
+    import_module("matplotlib").use("Agg")
+    plot, axes = import_module("matplotlib.pyplot").subplots(figsize=(width, height))
+    plot.patch.set_facecolor("white")
+    return plot, axes
+
+
+def _finish(plot: Any, axes: Any, title: str, run: dict[str, Any], path: Path) -> None:
+    axes.set_title(title, loc="left", fontsize=13, color=_INK, pad=14)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis="both", color="#e6e6e6", linewidth=0.7)
+    axes.set_axisbelow(True)
+    words = f"{machine.in_words(run['machine'])}\n{run['started'][:10]}, {run['commit']}"
+    plot.text(0.01, 0.005, words, fontsize=7.5, color=_QUIET, va="bottom", ha="left")
+    plot.tight_layout(rect=(0, 0.055, 1, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plot.savefig(path, dpi=_DPI, bbox_inches="tight", facecolor="white")
+    import_module("matplotlib.pyplot").close(plot)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"

@@ -1,0 +1,103 @@
+"""The benchmarks run and write what the page and the comparison read. No time is asserted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import page, report
+from bench.figures import Group, percentile
+
+REPOSITORY = Path(__file__).parents[2]
+SUMMARY = {"name", "unit", "n", "median", "min", "max", "p99", "target", "met", "note"}
+FOUND = {"purpose", "load", "contention", "took_s", "error", "figures", "series"}
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bench") / "run.json"
+    done = bench("imports", "descriptors", "--quick", "--json", str(path))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "a bare interpreter" in done.stdout
+    return path
+
+
+def test_a_run_states_its_machine_and_every_figure_its_unit_and_spread(quick: Path) -> None:
+    run = json.loads(quick.read_text())
+
+    assert run["format"] == report.FORMAT
+    assert run["quick"] is True
+    assert run["machine"].keys() >= {"cpu", "cores", "kernel", "python", "launcher"}
+    assert run["benchmarks"].keys() == {"imports", "descriptors"}
+    for found in run["benchmarks"].values():
+        assert found.keys() == FOUND
+        assert found["error"] == ""
+        for figure in found["figures"]:
+            assert figure.keys() >= SUMMARY
+            assert figure["unit"]
+            assert figure["min"] <= figure["median"] <= figure["max"]
+
+
+def test_a_session_holds_as_few_descriptors_as_promised(quick: Path) -> None:
+    run = json.loads(quick.read_text())
+
+    assert all(f["met"] is not False for f in run["benchmarks"]["descriptors"]["figures"])
+
+
+def test_a_run_is_compared_with_an_earlier_one(quick: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.json"
+    done = bench("imports", "--quick", "--json", str(again), "--compare", str(quick))
+
+    assert done.returncode == 0
+    assert "now ÷ earlier" in done.stdout
+
+
+def test_a_file_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text("{}")
+    done = bench("imports", "--compare", str(path))
+
+    assert done.returncode == 2
+    assert "is no run of these benchmarks" in done.stderr
+
+
+def test_an_unknown_benchmark_is_refused() -> None:
+    assert bench("improts").returncode == 2
+
+
+def test_every_figure_stands_in_the_table_of_the_page(quick: Path) -> None:
+    run = report.read(quick)
+    found = run["benchmarks"]["descriptors"]
+    table, promises = page.table(found, run), page.promises([run])
+
+    assert run["machine"]["kernel"] in table
+    assert "| descriptors: plain session (echo) | 3 descriptors | ≤ 4 | met |" in promises
+    assert all(f"| {figure['name']}" in table for figure in found["figures"])
+
+
+def test_the_percentile_is_a_sample_that_was_taken() -> None:
+    samples = [float(n) for n in range(1, 201)]
+
+    assert percentile(samples, 50) == 100.0
+    assert percentile(samples, 99) == 198.0
+    assert percentile([7.0], 99) == 7.0
+
+
+def test_a_ratio_is_taken_pair_by_pair() -> None:
+    group = Group()
+    group.add_ratio("a ÷ b", [2.0, 30.0], [1.0, 10.0])
+
+    assert group.figures[0].samples == [2.0, 3.0]
+
+
+def test_a_figure_without_samples_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no sample"):
+        Group().add("nothing", "ms", [])
