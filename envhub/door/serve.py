@@ -115,7 +115,7 @@ async def serve(
     real_port: int = bound.getsockname()[1]
     config = uvicorn.Config(
         create_app(hub, default=default, host=host),
-        http="httptools",
+        http="h11",
         ws="websockets-sansio",
         ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=PING_S,

@@ -266,6 +266,7 @@ async def test_descriptors_sent_to_the_hub_do_not_arrive(hub: Hub) -> None:
     async with hub.session("probe") as env:
         await env.reset()
         before = len(os.listdir("/proc/self/fd"))
+        # 200 descriptors; the pool's own processes may come and go meanwhile
         code = (
             "import socket; s = socket.socket(fileno=3);"
             "[socket.send_fds(s, [b'x'], [1] * 50) for _ in range(4)]; s.detach()"
@@ -273,7 +274,7 @@ async def test_descriptors_sent_to_the_hub_do_not_arrive(hub: Hub) -> None:
         with pytest.raises(WorkerLost):
             await env.step({"code": code})
 
-        assert len(os.listdir("/proc/self/fd")) <= before
+        assert len(os.listdir("/proc/self/fd")) < before + 50
 
 
 async def test_a_zygote_that_dies_takes_its_sessions_and_is_replaced(hub: Hub) -> None:
@@ -335,4 +336,6 @@ async def test_isolation_none_runs_the_same_environment_and_its_receipt_says_so(
         receipt = env.receipt
 
     assert result.observation.x == 1
-    assert (receipt.tier, receipt.layers) == ("none", ("rlimits",))
+    assert receipt.tier == "none"
+    assert receipt.layers == ("no terminal", "rlimits", "parent death signal")
+    assert receipt.seen == ()
