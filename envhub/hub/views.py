@@ -76,7 +76,7 @@ def _view(python: View, extra: tuple[Bind, ...]) -> View:
     system = envhub_sandbox.system()
     return View(
         (*system.binds, *python.binds, *extra),
-        system.links,
+        (*system.links, *python.links),
         (*system.masks, *python.masks),
         tuple(ENVIRONMENT.items()),
     )

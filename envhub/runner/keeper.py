@@ -131,7 +131,8 @@ class _Interpreter:
     def _watch(self, seen: _Seen, deadline: float, fits: Fits) -> None:
         """Collect output until there is a reply, an end, or a reason to end it."""
         poll = select.poll()
-        for descriptor in (self._channel.socket.fileno(), self._stdout, self._stderr):
+        channel = self._channel.socket.fileno()
+        for descriptor in (channel, self._stdout, self._stderr, self._pidfd):
             poll.register(descriptor, select.POLLIN)
         while seen.reply is None and seen.cut is None:
             left = deadline - time.monotonic()
@@ -142,7 +143,10 @@ class _Interpreter:
             for descriptor in (self._stdout, self._stderr):
                 if descriptor in ready and not seen.read(descriptor):
                     poll.unregister(descriptor)
-            if self._channel.socket.fileno() in ready and not self._hear(seen, fits):
+            if channel in ready and not self._hear(seen, fits):
+                return
+            # a child of it may still hold the channel, so its end is not all there is to see
+            if self._pidfd in ready and channel not in ready:
                 return
 
     def _hear(self, seen: _Seen, fits: Fits) -> bool:
@@ -184,8 +188,8 @@ class _Interpreter:
 
     def _restart(self) -> None:
         self._channel.socket.close()
-        os.close(self._stdout)
-        os.close(self._stderr)
+        for descriptor in (self._stdout, self._stderr, self._pidfd):
+            os.close(descriptor)
         self._start()
 
     def _start(self) -> None:
@@ -200,6 +204,7 @@ class _Interpreter:
         theirs.close()
         for descriptor in (self._stdout, self._stderr):
             os.set_blocking(descriptor, False)
+        self._pidfd = os.pidfd_open(self._pid)
         self._channel = Channel(ours)
         self._status = None
 

@@ -16,7 +16,7 @@ import os
 import resource
 import signal
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from . import landlock, syscalls
@@ -137,6 +137,7 @@ def plan(
     gid: int,
     free: int,
     shown_below_tmp: Sequence[str],
+    links_below_tmp: Mapping[str, str],
     filter_: syscalls.Filter,
 ) -> list[Call]:
     """Return every call that isolates a child of `syscalls.fork(NAMESPACES)`.
@@ -147,12 +148,13 @@ def plan(
         gid: likewise.
         free: the lowest descriptor that the child will not have open.
         shown_below_tmp: what `mounts_below_tmp` found.
+        links_below_tmp: what `links_below_tmp` found: path to target.
         filter_: installed last.
     """
     made = _Plan(free)
     made.layer = "user namespace"
     made.map_user(0, uid, gid)
-    _mounts(made, limits, shown_below_tmp)
+    _mounts(made, limits, shown_below_tmp, links_below_tmp)
     made.layer = "pid namespace"
     made.mount("proc", "/proc", "proc", _QUIET | syscalls.MS_NOEXEC)
     made.layer = "uts namespace"
@@ -231,6 +233,18 @@ def mounts_below_tmp() -> list[str]:
     return found
 
 
+def links_below_tmp(shown: Sequence[str]) -> dict[str, str]:
+    """Return the links that the view has below /tmp, outside of what is mounted there."""
+    links: dict[str, str] = {}
+    for folder, folders, files in os.walk(_TMP):
+        for name in [*folders, *files]:
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                links[path] = os.readlink(path)
+        folders[:] = [name for name in folders if os.path.join(folder, name) not in shown]
+    return links
+
+
 def map_user(inside: int, uid: int, gid: int) -> None:
     """Map one user and one group of the parent namespace to `inside`, here and now."""
     syscalls.write_file("/proc/self/setgroups", "deny")
@@ -252,7 +266,9 @@ def restrict_zygote(filter_: syscalls.Filter) -> None:
         raise LayerFailed("seccomp", what, error.errno or 0) from error
 
 
-def _mounts(made: _Plan, limits: Limits, shown_below_tmp: Sequence[str]) -> None:
+def _mounts(
+    made: _Plan, limits: Limits, shown_below_tmp: Sequence[str], links: Mapping[str, str]
+) -> None:
     """Give the session files of its own, with quotas; they die with its namespace."""
     made.layer = "mount namespace"
     made.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -261,7 +277,7 @@ def _mounts(made: _Plan, limits: Limits, shown_below_tmp: Sequence[str]) -> None
     made.layer = "private tmpfs"
     quota = f"size={limits.disk_bytes},nr_inodes={limits.disk_files}"
     made.mount("tmpfs", _TMP, "tmpfs", _QUIET, f"{quota},mode=1777")
-    _show_below_tmp(made, shown_below_tmp)
+    _show_below_tmp(made, shown_below_tmp, links)
     made.mount("tmpfs", WORKSPACE, "tmpfs", _QUIET, f"{quota},mode=755")
     shared = f"size={min(limits.disk_bytes, 16 * MIB)},nr_inodes=256,mode=1777"
     made.mount("tmpfs", _SHM, "tmpfs", _QUIET, shared)
@@ -269,16 +285,12 @@ def _mounts(made: _Plan, limits: Limits, shown_below_tmp: Sequence[str]) -> None
     made.mount("devpts", _PTS, "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, terminals)
 
 
-def _show_below_tmp(made: _Plan, shown: Sequence[str]) -> None:
-    folders: dict[str, None] = {}
-    for path in shown:
-        parts = path.split("/")[2:]
-        parents = parts if os.path.isdir(path) else parts[:-1]
-        folders |= {
-            "/".join([_TMP, *parents[: depth + 1]]): None for depth in range(len(parents))
-        }
-    for folder in folders:
+def _show_below_tmp(made: _Plan, shown: Sequence[str], links: Mapping[str, str]) -> None:
+    folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in shown]
+    for folder in _with_parents([*folders, *map(os.path.dirname, links)]):
         made.call("mkdir", folder, 0o755, what=f"mkdir {folder}")
+    for path, target in links.items():
+        made.call("symlink", target, path, what=f"symlink {path}")
     above = len(shown)
     for at, path in enumerate(shown):
         if not os.path.isdir(path):
@@ -288,6 +300,16 @@ def _show_below_tmp(made: _Plan, shown: Sequence[str]) -> None:
         made.mount(f"/proc/self/fd/{made.free + at}", path, None, flags)
     for at in range(above):
         made.close(at)
+
+
+def _with_parents(folders: Sequence[str]) -> list[str]:
+    """Return every folder on the way from /tmp to these, outer ones first."""
+    found: set[str] = set()
+    for folder in folders:
+        while folder.startswith(f"{_TMP}/"):
+            found.add(folder)
+            folder = os.path.dirname(folder)
+    return sorted(found)
 
 
 def _rlimits(limits: Limits) -> dict[int, tuple[int, int]]:

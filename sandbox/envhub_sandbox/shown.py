@@ -63,7 +63,7 @@ def interpreter(*, packages: bool) -> View:
         if sys.prefix != sys.base_prefix:
             binds.append(_bind(sys.prefix))
         binds += [_bind(path) for path in _package_folders()]
-        return View(tuple(binds))
+        return View(tuple(binds), _links_to_the_program(binds))
     hidden = {
         Path(library) / folder / name
         for library in (base / "lib", f"{sys.base_prefix}/lib", "/usr/lib", "/usr/lib64")
@@ -85,6 +85,22 @@ def _package_folders() -> set[str]:
     named = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     on_path = {p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")}
     return {path for path in named | on_path if os.path.isdir(path)}
+
+
+def _links_to_the_program(binds: list[Bind]) -> tuple[tuple[str, str], ...]:
+    """Return the links that lead from `sys.executable` to a program that a bind shows.
+
+    A virtual environment's python may be a link to a link in a folder of anybody's, such as
+    ~/.local/bin.
+    """
+    links = []
+    path = sys.executable
+    while os.path.islink(path):
+        target = os.readlink(path)
+        if not any(Path(path).is_relative_to(bind.inside) for bind in binds):
+            links.append((target, path))
+        path = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    return tuple(links)
 
 
 def _bind(path: str) -> Bind:

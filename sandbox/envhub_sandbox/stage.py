@@ -33,7 +33,7 @@ def main(spec_descriptor: int) -> NoReturn:
         failed = {"layer": error.layer, "what": error.what, "errno": error.number}
         _report(spec["control"], {**failed, "hint": error.hint})
     except OSError as error:
-        what = str(error.strerror or error)
+        what = f"{error.strerror or error}: {error.filename or spec['command'][0]}"
         _report(spec["control"], {"layer": "launcher", "what": what, "errno": error.errno})
     os._exit(1)
 

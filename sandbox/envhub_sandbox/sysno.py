@@ -21,6 +21,7 @@ X86_64: dict[str, int] = {
     "msgget": 68,
     "chdir": 80,
     "mkdir": 83,
+    "symlink": 88,
     "chmod": 90,
     "fchmod": 91,
     "umask": 95,

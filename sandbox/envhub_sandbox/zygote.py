@@ -111,6 +111,7 @@ class _Zygote:
             seccomp.require_known_machine()
             self._filter = seccomp.session_filter()
             self._below_tmp = isolate.mounts_below_tmp()
+            self._links_below_tmp = isolate.links_below_tmp(self._below_tmp)
 
     def check_that_it_nests(self) -> None:
         """Isolate one throw-away child, and try in it what a raw clone could have broken.
@@ -230,6 +231,7 @@ class _Zygote:
                     gid=self._gid,
                     free=free,
                     shown_below_tmp=self._below_tmp,
+                    links_below_tmp=self._links_below_tmp,
                     filter_=self._filter,
                 )
             built = isolate.layers(calls, isolate.NAMESPACES if self._strict else 0)

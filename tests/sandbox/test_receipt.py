@@ -1,0 +1,144 @@
+"""A receipt says what is live, and is refused when the kernel shows otherwise."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import envhub_sandbox
+from envhub_sandbox import LayerFailed, Receipt, confirm, landlock
+from tests.sandbox.alone import DEADLINE_S, Zygote, launchers
+from tests.sandbox.left_out import inside
+
+ROOT = str(Path(__file__).parents[2])
+PACKAGE = str(Path(envhub_sandbox.__path__[0]).parent)
+
+LAYERS = (
+    "ipc namespace",
+    "network namespace",
+    "user namespace",
+    "mount namespace",
+    "private tmpfs",
+    "pid namespace",
+    "uts namespace",
+    "no further namespaces",
+    "unprivileged user",
+    "no terminal",
+    "rlimits",
+    "no capabilities",
+    "parent death signal",
+    "no new privileges",
+    "landlock",
+    "seccomp",
+)
+# /proc does not show these of another process; the attacks do
+UNSEEN = {
+    "private tmpfs", "no further namespaces", "unprivileged user", "no terminal", "rlimits",
+    "parent death signal", "landlock",
+}  # fmt: skip
+
+
+def named(layers: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers without the version of Landlock."""
+    return tuple("landlock" if layer.startswith("landlock") else layer for layer in layers)
+
+
+def test_a_session_is_behind_every_layer_and_most_are_seen_from_outside(
+    zygote: Zygote,
+) -> None:
+    with zygote.session("hear()") as session:
+        receipt = confirm(Receipt("strict", "", session.layers), session.pid)
+
+    expected = tuple(n for n in LAYERS if n != "landlock" or landlock.version())
+    assert named(receipt.layers) == expected
+    assert receipt.seen == tuple(layer for layer in expected if layer not in UNSEEN)
+
+
+def test_a_receipt_names_the_user_on_the_host(zygote: Zygote) -> None:
+    """Never root: limits on processes do not bind root."""
+    with zygote.session("hear()") as session:
+        receipt = confirm(Receipt("strict", "", session.layers), session.pid)
+
+    assert receipt.uid != 0
+    assert receipt.uid in (os.getuid(), zygote.launched.uid)
+
+
+# whoever runs the tests as an ordinary user has no capabilities either
+@pytest.mark.parametrize("layer", sorted({*LAYERS} - UNSEEN - {"no capabilities"}))
+def test_a_claim_that_the_kernel_does_not_show_is_refused(layer: str) -> None:
+    """An ordinary child of ours has none of the layers."""
+    sleeper = [sys.executable, "-I", "-S", "-c", "input()"]
+    with subprocess.Popen(sleeper, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        with pytest.raises(LayerFailed) as caught:
+            confirm(Receipt("strict", "", (layer,)), child.pid)
+
+    assert caught.value.layer == layer
+
+
+@pytest.mark.parametrize(
+    ("left_out", "layer"),
+    [
+        ("seccomp", "seccomp"),
+        ("no capabilities", "no capabilities"),
+        # the zygote itself is in other namespaces than we are; that is not the session's merit
+        ("network namespace", "network namespace"),
+        ("ipc namespace", "ipc namespace"),
+    ],
+)
+def test_a_layer_that_was_left_out_in_secret_is_found_out(left_out: str, layer: str) -> None:
+    with Zygote(launchers()[0], left_out=(left_out,)) as zygote:
+        with zygote.session("hear()") as session:
+            assert layer in session.layers
+            with pytest.raises(LayerFailed) as caught:
+                confirm(Receipt("strict", "", session.layers), session.pid)
+
+    assert caught.value.layer == layer
+
+
+def test_the_zygotes_own_filter_does_not_pass_for_the_sessions() -> None:
+    no_more = inside(("seccomp",))
+    with Zygote(launchers()[0], prepare=no_more) as zygote:
+        with zygote.session("hear()") as session:
+            with pytest.raises(LayerFailed) as caught:
+                confirm(Receipt("strict", "", session.layers), session.pid)
+
+    assert caught.value.layer == "seccomp"
+
+
+def test_there_is_no_receipt_for_a_process_that_has_ended(zygote: Zygote) -> None:
+    with zygote.session() as session:
+        session.wait()
+        with pytest.raises(ProcessLookupError):
+            confirm(Receipt("strict", "", session.layers), session.pid)
+
+
+LOOK = f"""
+import sys
+sys.path[:0] = [{ROOT!r}, {PACKAGE!r}]
+from envhub_sandbox import LayerFailed, Receipt, confirm
+from tests.sandbox.alone import Zygote, launchers
+with Zygote(launchers()[-1]) as zygote, zygote.session("hear()") as session:
+    try:
+        print(confirm(Receipt("strict", "", session.layers), session.pid).seen)
+    except LayerFailed as error:
+        print(error.layer)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="whoever started a session may look at it")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+@pytest.mark.parametrize(
+    ("dropped", "said"), [("-sys_ptrace", "receipt"), ("-sys_time", "seccomp")]
+)
+def test_there_is_no_receipt_from_an_owner_who_may_not_look(dropped: str, said: str) -> None:
+    """Root in a container, for one. The control: it is not for lack of any capability."""
+    line = ["setpriv", "--bounding-set", dropped, sys.executable, "-c", LOOK]
+    seen = subprocess.check_output(line, text=True, cwd=ROOT, timeout=DEADLINE_S)
+
+    assert said in seen
+    assert ("seccomp" in seen) is (said == "seccomp")
