@@ -73,13 +73,9 @@ def runner_command(manifest: Manifest, *, strict: bool) -> list[str]:
 
 
 def _view(python: View, extra: tuple[Bind, ...]) -> View:
-    system = envhub_sandbox.system()
-    return View(
-        (*system.binds, *python.binds, *extra),
-        (*system.links, *python.links),
-        (*system.masks, *python.masks),
-        tuple(ENVIRONMENT.items()),
-    )
+    environment = tuple(ENVIRONMENT.items())
+    own = View(extra, environment=environment)
+    return envhub_sandbox.joined(envhub_sandbox.system(), python, own)
 
 
 def _own_code() -> tuple[Bind, ...]:

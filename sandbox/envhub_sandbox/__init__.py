@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .policy import Bind as Bind
     from .policy import Limits as Limits
     from .policy import View as View
+    from .policy import joined as joined
     from .receipt import Receipt as Receipt
     from .receipt import confirm as confirm
     from .shown import interpreter as interpreter
@@ -64,6 +65,7 @@ else:
         "bubblewrap": "launcher",
         "confirm": "receipt",
         "interpreter": "shown",
+        "joined": "policy",
         "judge": "verdict",
         "launch": "launcher",
         "launch_bare": "launcher",

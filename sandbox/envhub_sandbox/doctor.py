@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from . import isolate, landlock, launcher, seccomp, shown, syscalls
 from .errors import LaunchFailed, LayerFailed, SandboxError
 from .launcher import Launcher
-from .policy import Bind, View
+from .policy import Bind, View, joined
 
 _START_S = 20.0
 LAUNCHERS: tuple[Launcher, ...] = ("bubblewrap", "built-in")
@@ -194,10 +194,9 @@ def _descriptors() -> Finding:
 
 def _launcher(choice: Launcher) -> Finding:
     """Start a zygote behind it, and let that isolate a throw-away session."""
-    parts = (shown.system(), shown.interpreter(packages=False))
     here = Bind(os.path.dirname(os.path.abspath(__file__)), "/opt/envhub/envhub_sandbox")
-    binds = (*parts[0].binds, *parts[1].binds, here)
-    view = View(binds, parts[0].links, parts[1].masks, (("PATH", "/usr/bin:/bin"),))
+    own = View((here,), environment=(("PATH", "/usr/bin:/bin"),))
+    view = joined(shown.system(), shown.interpreter(packages=False), own)
     command = [shown.program(), "-I", "-S", "-B", "-c", _ZYGOTE, "{control}"]
     name = f"strict isolation with {choice}"
     started = time.monotonic()

@@ -62,6 +62,16 @@ class View:
         return tuple(kept)
 
 
+def joined(*views: View) -> View:
+    """Return a view that shows what each of these does; later environment variables win."""
+    return View(
+        tuple(bind for view in views for bind in view.binds),
+        tuple(dict.fromkeys(link for view in views for link in view.links)),
+        tuple(dict.fromkeys(mask for view in views for mask in view.masks)),
+        tuple(dict(pair for view in views for pair in view.environment).items()),
+    )
+
+
 def _shows(outer: Bind, bind: Bind) -> bool:
     below = Path(bind.inside).relative_to(outer.inside)
     return Path(outer.source) / below == Path(bind.source)

@@ -88,14 +88,18 @@ def judge(
     """Return the verdict on a wait status.
 
     Args:
-        status: as `os.waitpid` gives it.
+        status: as `os.waitpid` gives it. It comes from a zygote, which is not trusted: of
+            what is no status of an end, nothing can be known but the owner's reason.
         killed_for: why the owner had sent SIGKILL, if it had.
         cpu_s: CPU seconds used.
         peak_bytes: largest resident set.
         cpu_limit_s: RLIMIT_CPU that was in force, 0 for none. A pid 1 ignores SIGXCPU and
             meets SIGKILL at the hard limit, so SIGKILL with the time used up is that limit.
     """
-    code = os.waitstatus_to_exitcode(status)
+    try:
+        code = os.waitstatus_to_exitcode(status)
+    except (ValueError, OverflowError):
+        return Verdict(killed_for or "worker_lost", 0, cpu_s, peak_bytes)
     if code >= 0:
         return Verdict("exited", code, cpu_s, peak_bytes)
     number = -code

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import envhub
+import envhub_sandbox
 from envhub.hub import views
 from envhub.hub.catalog import Catalog
 from tests.conftest import ENVS
@@ -38,9 +39,10 @@ def test_a_virtual_environment_of_a_linked_python_works(tmp_path: Path, launcher
     subprocess.run([linked, "-m", "venv", "--without-pip", venv], check=True)
     installed = sysconfig.get_path("purelib")
     (own,) = (venv / "lib").glob("python*/site-packages")
+    sandbox = Path(envhub_sandbox.__path__[0]).parent
     (own / "others.pth").write_text(
         f"{installed}\n" + "\n".join(str(Path(p).parent) for p in envhub.__path__)
-        + f"\n{Path(views.envhub_sandbox.__path__[0]).parent}\n"
+        + f"\n{sandbox}\n"
     )  # fmt: skip
     done = subprocess.run(
         [venv / "bin" / "python", "-c", PLAY, PROBES, launcher],

@@ -55,15 +55,13 @@ SMALL = Limits(
 
 def view(*extra: Bind, packages: bool = False) -> View:
     """What the zygote of these tests sees."""
-    system = envhub_sandbox.system()
-    python = envhub_sandbox.interpreter(packages=packages)
     package = Bind(envhub_sandbox.__path__[0], "/opt/envhub_sandbox")
-    return View(
-        (*system.binds, *python.binds, package, Bind(str(INSIDE), "/opt/inside.py"), *extra),
-        system.links,
-        (*system.masks, *python.masks),
-        tuple(ENVIRONMENT.items()),
+    own = View(
+        (package, Bind(str(INSIDE), "/opt/inside.py"), *extra),
+        environment=tuple(ENVIRONMENT.items()),
     )
+    python = envhub_sandbox.interpreter(packages=packages)
+    return envhub_sandbox.joined(envhub_sandbox.system(), python, own)
 
 
 @dataclass(frozen=True)
