@@ -49,26 +49,6 @@ def serve(
     """
     import uvloop
 
-    uvloop.run(
-        _serve(
-            envs, only, default, host, port,
-            isolation=isolation, launcher=launcher, max_sessions=max_sessions,
-        )
-    )  # fmt: skip
-
-
-async def _serve(
-    envs: tuple[str, ...],
-    only: tuple[str, ...],
-    default: str | None,
-    host: str,
-    port: int,
-    *,
-    isolation: str,
-    launcher: str,
-    max_sessions: int | None,
-) -> None:
-    from envhub.door.serve import serve as open_door
     from envhub.errors import UnknownEnvironment
     from envhub.hub.hub import Hub
 
@@ -80,14 +60,30 @@ async def _serve(
         raise UnknownEnvironment(
             "no environment to serve", hint="name a folder of environments with --envs"
         )
+    uvloop.run(_serve(hub, root, host, port))
+
+
+async def _serve(hub: Hub, root: str, host: str, port: int) -> None:
+    from envhub.door.serve import serve as open_door
+    from envhub.errors import UsageError
+
     async with hub:
         # the first session shows whether the machine can isolate, before anybody connects
         async with hub.session(root) as first:
             receipt = first.receipt
-        await open_door(
-            hub, host=host, port=port, default=root,
-            on_ready=lambda bound: _banner(hub, root, host, bound, receipt),
-        )  # fmt: skip
+        try:
+            await open_door(
+                hub,
+                host=host,
+                port=port,
+                default=root,
+                on_ready=lambda bound: _banner(hub, root, host, bound, receipt),
+            )
+        except OSError as error:
+            raise UsageError(
+                f"cannot listen on {host}:{port}: {error.strerror or error}",
+                hint="`--port 0` takes any free port",
+            ) from error
 
 
 def _banner(hub: Hub, root: str, host: str, port: int, receipt: Receipt) -> None:

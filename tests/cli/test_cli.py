@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,13 @@ def test_serve_says_where_it_listens_and_stops_at_a_signal(number: signal.Signal
     assert "isolation strict" in lines[0]
     assert any("/envs/echo" in line for line in lines)
     assert code == 0
+
+
+def test_a_port_that_is_taken_is_a_usage_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = envhub("serve", "--envs", str(ENVS), "--port", str(port))
+
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert "--port 0" in done.stderr
