@@ -261,4 +261,4 @@ def encode_native(value: Any) -> bytes:
 
 def decode_native(data: bytes) -> Any:
     """Return what `encode_native` was given, models as mappings."""
-    return arrays.DECODER.decode(data)
+    return arrays.decode(data)

@@ -57,7 +57,7 @@ class Broker:
         self._runner = runner
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
-        self._opening = 0
+        self._opening: set[int] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._agents: dict[int, ForkedProcess] = {}
@@ -100,10 +100,11 @@ class Broker:
                     self._agents[number].kill("closed")
 
     def _ask_to_open(self, number: int) -> None:
-        if number in self._agents or len(self._agents) + self._opening >= 2 * MAX_AGENTS:
+        taken = self._opening | self._agents.keys()
+        if number in taken or len(taken) >= 2 * MAX_AGENTS:
             self._process.kill("protocol")  # it does not wait for answers, or repeats itself
             return
-        self._opening += 1
+        self._opening.add(number)
         self._idle.clear()
         self._tasks.start_soon(self._open, number)
 
@@ -123,7 +124,7 @@ class Broker:
         except (EnvhubError, SandboxError) as error:
             self._tell(AgentRefused(number, str(error)[:_MESSAGE_CHARACTERS]))
         finally:
-            self._opening -= 1
+            self._opening.discard(number)
             if not self._opening:
                 self._idle.set()
 

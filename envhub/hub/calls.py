@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
 import msgspec
@@ -44,17 +45,16 @@ def result(observed: Observed) -> StepResult:
     """Return what the user sees of an observation.
 
     Raises:
-        RemoteProtocolError: the worker's bytes are no such thing.
+        RemoteProtocolError: the worker's bytes are no such thing, or its reward no number.
     """
-    metadata = record(_decode(observed.metadata))
-    if not isinstance(metadata, Record):
-        raise RemoteProtocolError("the worker's metadata is no mapping")
+    if observed.reward is not None and not math.isfinite(observed.reward):
+        raise RemoteProtocolError(f"the worker's reward is {observed.reward}")
     return StepResult(
-        record(_decode(observed.payload)),
+        _decode(observed.payload),
         observed.reward,
         observed.terminated,
         observed.truncated,
-        metadata,
+        _mapping(observed.metadata),
     )
 
 
@@ -64,10 +64,7 @@ def state(payload: bytes) -> Record:
     Raises:
         RemoteProtocolError: the worker's bytes are no such thing.
     """
-    found = record(_decode(payload))
-    if not isinstance(found, Record):
-        raise RemoteProtocolError("the worker's state is no mapping")
-    return found
+    return _mapping(payload)
 
 
 def expect(reply: Reply, kind: type[T]) -> T:
@@ -84,6 +81,13 @@ def expect(reply: Reply, kind: type[T]) -> T:
 
 def _decode(data: bytes) -> Any:
     try:
-        return arrays.DECODER.decode(data)
+        return record(arrays.decode(data))
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
         raise RemoteProtocolError(f"the worker's payload is not MessagePack: {error}") from None
+
+
+def _mapping(data: bytes) -> Record:
+    found = _decode(data)
+    if not isinstance(found, Record):
+        raise RemoteProtocolError(f"a `{type(found).__name__}` from the worker, no mapping")
+    return found

@@ -19,11 +19,15 @@ from envhub_sandbox import Verdict
 OUTPUT_KEPT_BYTES = 64 * 1024  # the tail; what a person reads of a log
 OUTPUT_MAX_BYTES = 16 * 1024 * 1024  # in one call; past it the process is killed
 _LIMITS = ("cpu_limit", "file_limit", "output_limit", "syscall_denied")
-_BY_CODE: dict[str, type[EnvhubError]] = {
-    kind.code: kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, EnvhubError)
-}
+# what a session's process may say of itself; any other code is the environment's invention
+_SAID: tuple[type[EnvhubError], ...] = (
+    errors.EnvironmentFailed,
+    errors.InvalidOption,
+    errors.ResetNeeded,
+    errors.UsageError,
+    errors.AgentSandboxFailed,
+)
+_BY_CODE = {kind.code: kind for kind in _SAID}
 
 
 class Exchange:
@@ -91,10 +95,10 @@ class Exchange:
 
     def failure(self, reply: Failed) -> EnvhubError:
         """Return the error for a call that the environment could not answer."""
+        if reply.code == errors.InvalidAction.code:
+            return errors.InvalidAction(reply.message, detail=reply.detail)
         kind = _BY_CODE.get(reply.code, EnvironmentFailed)
         message, _, hint = reply.message.partition("\nhint: ")
-        if kind is errors.InvalidAction:
-            return errors.InvalidAction(reply.message, detail=reply.detail)
         if kind is EnvironmentFailed:
             return EnvironmentFailed(
                 reply.message, traceback=reply.traceback, output=self.output

@@ -21,13 +21,14 @@ class ForkedProcess:
 
     Args:
         pidfd: of the process; owned by us.
+        pid: its number on this machine, for looking at it; never for killing.
         cpu_limit_s: RLIMIT_CPU in force, 0 for none.
         own_group: without namespaces, also kill its process group.
     """
 
-    def __init__(self, pidfd: int, *, cpu_limit_s: int, own_group: bool) -> None:
+    def __init__(self, pidfd: int, pid: int, *, cpu_limit_s: int, own_group: bool) -> None:
         self.pidfd = pidfd
-        self.pid = pid_of(pidfd)
+        self.pid = pid
         self._cpu_limit_s = cpu_limit_s
         self._own_group = own_group
         self._killed_for: OwnReason | None = None
@@ -103,7 +104,8 @@ class SessionProcess(ForkedProcess):
     """A session's process: isolated, and from the first reset on with its environment.
 
     Args:
-        pidfd: of the process.
+        pidfd: see ForkedProcess.
+        pid: see ForkedProcess.
         cpu_limit_s: see ForkedProcess.
         own_group: see ForkedProcess.
         channel: stream socket to it.
@@ -114,6 +116,7 @@ class SessionProcess(ForkedProcess):
     def __init__(
         self,
         pidfd: int,
+        pid: int,
         *,
         cpu_limit_s: int,
         own_group: bool,
@@ -121,7 +124,7 @@ class SessionProcess(ForkedProcess):
         output: int,
         broker: socket.socket | None,
     ) -> None:
-        super().__init__(pidfd, cpu_limit_s=cpu_limit_s, own_group=own_group)
+        super().__init__(pidfd, pid, cpu_limit_s=cpu_limit_s, own_group=own_group)
         self.channel = channel
         self.output = output
         self.broker = broker

@@ -17,7 +17,7 @@ import msgspec
 
 from envhub.errors import RemoteProtocolError, WorkerStartFailed
 from envhub.hub.packets import HELLOS, PACKETS, FailedStart, Packet
-from envhub.hub.process import ForkedProcess, SessionProcess
+from envhub.hub.process import ForkedProcess, SessionProcess, pid_of
 from envhub.wire.framing import FrameBuffer
 from envhub_sandbox import Launched, Launcher, LaunchFailed, LayerFailed
 
@@ -57,6 +57,7 @@ class Worker:
         self._live: dict[int, ForkedProcess] = {}
         self._early: dict[int, Packet] = {}  # ended before we had made its object
         self._output = bytearray()
+        self._nests = False
         self.alive = True
         launched.control.setblocking(False)
         self._loop.add_reader(launched.control.fileno(), self._read_control)
@@ -115,9 +116,9 @@ class Worker:
 
         async def work() -> ForkedProcess:
             with theirs:
-                number, pidfd = await self._ask_to_fork([theirs.fileno()], deadline_s)
+                number, pidfd, pid = await self._ask_to_fork([theirs.fileno()], deadline_s)
             process = ForkedProcess(
-                pidfd, cpu_limit_s=self._cpu_limit_s, own_group=self.launcher is None
+                pidfd, pid, cpu_limit_s=self._cpu_limit_s, own_group=self.launcher is None
             )
             self._adopt(number, process)
             return process
@@ -167,7 +168,7 @@ class Worker:
         if their_broker is not None:
             handed.append(their_broker.fileno())
         try:
-            number, pidfd = await self._ask_to_fork(handed, deadline_s)
+            number, pidfd, pid = await self._ask_to_fork(handed, deadline_s)
         except BaseException:
             ours.close()
             os.close(read)
@@ -181,6 +182,7 @@ class Worker:
                 their_broker.close()
         process = SessionProcess(
             pidfd,
+            pid,
             cpu_limit_s=self._cpu_limit_s,
             own_group=self.launcher is None,
             channel=ours,
@@ -196,8 +198,8 @@ class Worker:
             raise
         return process
 
-    async def _ask_to_fork(self, handed: list[int], deadline_s: float) -> tuple[int, int]:
-        """Send the descriptors to the zygote; return the fork's number and its pidfd."""
+    async def _ask_to_fork(self, handed: list[int], deadline_s: float) -> tuple[int, int, int]:
+        """Send the descriptors to the zygote; return the fork's number, its pidfd and pid."""
         if not self.alive:
             raise WorkerStartFailed(f"the worker of `{self._name}` has ended")
         number = next(self._numbers)
@@ -206,7 +208,7 @@ class Worker:
         try:
             async with asyncio.timeout(deadline_s):
                 await self._send_request(number, handed)
-                return number, await answered
+                pidfd = await answered
         except TimeoutError:
             raise WorkerStartFailed(
                 f"the worker of `{self._name}` did not fork within {deadline_s:g} s",
@@ -214,6 +216,12 @@ class Worker:
             ) from None
         finally:
             self._forking.pop(number, None)
+        try:
+            return number, pidfd, pid_of(pidfd)
+        except (OSError, ValueError) as error:
+            os.close(pidfd)
+            self._launched.process.kill()  # no zygote of ours sends such a thing
+            raise WorkerStartFailed(f"the worker of `{self._name}`: {error}") from error
 
     async def _send_request(self, number: int, handed: list[int]) -> None:
         packet = msgspec.json.encode({"fork": number})
@@ -282,7 +290,9 @@ class Worker:
 
     def _take(self, packet: Packet, handed: list[int]) -> None:
         """Act on one packet; descriptors that stay in `handed` are closed."""
-        if packet.failed is not None:
+        if packet.nests:
+            self._nests = True
+        elif packet.failed is not None:
             self._fail_start(self._start_error(packet.failed))
         elif packet.ready is not None:
             if not self._starting.done():
@@ -341,8 +351,7 @@ class Worker:
         self._read_output_to_the_end()
         self._loop.remove_reader(self._launched.control.fileno())
         self._loop.remove_reader(self._launched.output)
-        what = f"the sandbox of `{self._name}` ended before it was ready"
-        self._fail_start(LaunchFailed(f"{what}: {self._tail().strip()}", stderr=self._tail()))
+        self._fail_start(self._early_end())
         if not self._starting.cancelled():
             self._starting.exception()  # seen, even if nobody waits for it any more
         for answered in self._forking.values():
@@ -351,6 +360,14 @@ class Worker:
         for process in self._live.values():
             process.note_worker_lost()
         self._live.clear()
+
+    def _early_end(self) -> Exception:
+        """Return whose fault it is that the zygote ended before it was ready."""
+        if self._nests:  # the sandbox stood; so it was the environment's import
+            what = f"environment `{self._name}` ended its process while it was imported"
+            return WorkerStartFailed(what, output=self._tail())
+        what = f"the sandbox of `{self._name}` ended before it was ready"
+        return LaunchFailed(f"{what}: {self._tail().strip()}", stderr=self._tail())
 
     def _read_output_to_the_end(self) -> None:
         try:

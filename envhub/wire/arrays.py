@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from envhub.wire import keys
+
 _ARRAY = 1
 MAX_DIMENSIONS = 32  # numpy 1's own limit
 
@@ -57,7 +59,17 @@ def _decode_other(code: int, data: memoryview) -> Any:
 
 
 ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode_other)
-DECODER = msgspec.msgpack.Decoder(ext_hook=_decode_other)
+_DECODER = msgspec.msgpack.Decoder(ext_hook=_decode_other)
+
+
+def decode(data: bytes) -> Any:
+    """Return what ENCODER was given, arrays included.
+
+    Raises:
+        msgspec.DecodeError, ValueError, TypeError, RecursionError: it is no such thing.
+    """
+    keys.check(data)
+    return _DECODER.decode(data)
 
 
 def as_builtin(value: Any) -> Any:

@@ -281,7 +281,8 @@ def _mounts(
     made.mount("tmpfs", WORKSPACE, "tmpfs", _QUIET, f"{quota},mode=755")
     shared = f"size={min(limits.disk_bytes, 16 * MIB)},nr_inodes=256,mode=1777"
     made.mount("tmpfs", _SHM, "tmpfs", _QUIET, shared)
-    terminals = "newinstance,ptmxmode=0666,mode=620"
+    # kernel.pty.max is for the whole machine, so each session has a share of its own
+    terminals = "newinstance,ptmxmode=0666,mode=620,max=64"
     made.mount("devpts", _PTS, "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, terminals)
 
 

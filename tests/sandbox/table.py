@@ -341,6 +341,23 @@ LIMITS = (
         "for _ in range(10): socket.send_fds(ours, [b'x'], [0] * 20)",
         "Too many references",
     ),
+    Attack(
+        "100 terminals",
+        "import signal\n"
+        "children = []\n"
+        "def open_some(): return [os.open('/dev/ptmx', os.O_RDWR) for _ in range(20)]\n"
+        "for _ in range(4):\n"
+        "    read, write = os.pipe()\n"
+        "    children.append(os.fork())\n"
+        "    if not children[-1]:\n"
+        "        try: open_some()\n"
+        "        finally: os.write(write, b'x')\n"
+        "        signal.pause()\n"
+        "    os.read(read, 1)\n"
+        "open_some()\n"
+        "for child in children: os.kill(child, 9), os.waitpid(child, 0)",
+        FULL,
+    ),
     Attack("a long file", "open(given['scratch'] + '/long', 'wb').write(bytes(2 << 20))",
            "File too large"),
     Attack(

@@ -15,7 +15,7 @@ from envhub.wire import arrays
 )
 def test_an_array_keeps_dtype_shape_and_values(dtype: str, shape: list[int]) -> None:
     array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
-    back = arrays.DECODER.decode(arrays.ENCODER.encode([array]))[0]
+    back = arrays.decode(arrays.ENCODER.encode([array]))[0]
 
     if shape:
         assert back.dtype == array.dtype
@@ -24,7 +24,7 @@ def test_an_array_keeps_dtype_shape_and_values(dtype: str, shape: list[int]) -> 
 
 
 def test_a_scalar_arrives_as_a_number() -> None:
-    assert arrays.DECODER.decode(arrays.ENCODER.encode(np.float32(1.5))) == 1.5
+    assert arrays.decode(arrays.ENCODER.encode(np.float32(1.5))) == 1.5
 
 
 def test_an_array_of_objects_cannot_be_sent() -> None:
@@ -41,9 +41,9 @@ def test_a_hostile_array_is_an_error_and_not_an_object() -> None:
     ):
         ext = msgspec.msgpack.Ext(1, msgspec.msgpack.encode(array))
         with pytest.raises((ValueError, TypeError)):
-            arrays.DECODER.decode(msgspec.msgpack.encode(ext))
+            arrays.decode(msgspec.msgpack.encode(ext))
 
 
 def test_an_unknown_extension_is_an_error() -> None:
     with pytest.raises(ValueError, match="unknown extension 5"):
-        arrays.DECODER.decode(msgspec.msgpack.encode(msgspec.msgpack.Ext(5, b"")))
+        arrays.decode(msgspec.msgpack.encode(msgspec.msgpack.Ext(5, b"")))

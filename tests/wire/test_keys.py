@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envhub.wire import keys
+
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | (
+    st.text(max_size=300) | st.binary(max_size=300)
+)  # fmt: skip
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(), inner, max_size=20)
+    | st.dictionaries(st.integers(0, 2**63), inner, max_size=15),
+    max_leaves=40,
+)  # fmt: skip
+
+
+def large_map(key: Any) -> bytes:
+    """A map of 16 entries: fifteen texts, and this."""
+    return msgspec.msgpack.encode({**{f"{n}": n for n in range(15)}, key: 0})
+
+
+@given(values)
+def test_maps_with_text_keys_or_few_pass(value: Any) -> None:
+    encoded = msgspec.msgpack.encode([{str(n): value for n in range(16)}, value])
+
+    keys.check(encoded)
+
+
+@pytest.mark.parametrize("key", [1, -1, 2**40, 1.5, None, True, b"x", (1, 2)])
+@given(before=values)
+def test_a_large_map_with_another_key_is_refused_wherever_it_is(key: Any, before: Any) -> None:
+    hidden = msgspec.Raw(large_map(key))
+
+    with pytest.raises(ValueError, match="keys that are not text"):
+        keys.check(msgspec.msgpack.encode([before, {"a": [hidden]}]))
+
+
+@given(st.binary(max_size=300).map(lambda tail: b"\xde\x00" + tail))
+def test_bytes_that_are_no_messagepack_end_the_walk(data: bytes) -> None:
+    try:
+        keys.check(data)
+    except ValueError:
+        pass
+
+
+def test_more_values_than_anybody_needs_are_refused() -> None:
+    many = b"\x92" + large_map("x") + b"\xdd" + (keys.MAX_VALUES + 1).to_bytes(4)
+
+    with pytest.raises(ValueError, match="values"):
+        keys.check(many + bytes(keys.MAX_VALUES + 1))
