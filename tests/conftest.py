@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,9 @@ from envhub_sandbox import landlock
 
 ENVS = Path(__file__).parent.parent / "envs"
 _SETTLE_S = 5.0  # for a process that was killed, and reaped by somebody else, to be gone
+
+# a shell gives what it starts in the background an ignored SIGINT
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A slow or busy machine must not turn a true property into a failure.
 settings.register_profile(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 import uvloop
@@ -14,6 +15,7 @@ from envhub.errors import HubForked, SessionClosed
 from envhub.hub.hub import Hub
 
 _CLOSE_S = 30.0
+_LOOK_S = 1.0  # between two looks at whether the hub is still there
 T = TypeVar("T")
 
 
@@ -30,6 +32,11 @@ class BackgroundHub:
         self._thread.start()
         self._started.wait()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still serves."""
+        return self._thread.is_alive()
+
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the hub's loop and return its result."""
         if os.getpid() != self.owner:
@@ -38,10 +45,20 @@ class BackgroundHub:
                 "this process was forked after the hub had started",
                 hint="call envhub.make again here, or use the start method `spawn`",
             )
-        if not self._thread.is_alive():
+        if not self.alive:
             work.close()
             raise SessionClosed("the hub of this session is closed")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        result = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while True:
+            try:
+                return result.result(_LOOK_S)
+            except TimeoutError:
+                if result.done():
+                    raise  # the work's own
+                if not self.alive:
+                    raise SessionClosed("the hub was closed during the call") from None
+            except CancelledError:
+                raise SessionClosed("the hub was closed during the call") from None
 
     def close(self) -> None:
         """End it and wait. Idempotent; does nothing in a fork."""
@@ -54,6 +71,10 @@ class BackgroundHub:
         try:
             self._loop.run_until_complete(self._serve())
         finally:
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             self._loop.close()
 
     async def _serve(self) -> None:

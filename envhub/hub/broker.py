@@ -58,6 +58,7 @@ class Broker:
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._opening: set[int] = set()
+        self._taken = 0  # sandboxes that are there, or on their way
         self._idle = asyncio.Event()
         self._idle.set()
         self._agents: dict[int, ForkedProcess] = {}
@@ -100,8 +101,8 @@ class Broker:
                     self._agents[number].kill("closed")
 
     def _ask_to_open(self, number: int) -> None:
-        taken = self._opening | self._agents.keys()
-        if number in taken or len(taken) >= 2 * MAX_AGENTS:
+        repeated = number in self._opening or number in self._agents
+        if repeated or len(self._opening) >= MAX_AGENTS:
             self._process.kill("protocol")  # it does not wait for answers, or repeats itself
             return
         self._opening.add(number)
@@ -113,15 +114,19 @@ class Broker:
             if not await self._wait_for_room():
                 self._tell(AgentRefused(number, f"a session has at most {MAX_AGENTS} of them"))
                 return
-            worker = await self._runner()
-            process, theirs = await worker.fork_agent(_FORK_S)
+            self._taken += 1
+            try:
+                worker = await self._runner()
+                process, theirs = await worker.fork_agent(_FORK_S)
+            except BaseException:
+                self._taken -= 1
+                raise
             with theirs:
                 self._agents[number] = process
                 self._loop.add_reader(process.pidfd, self._note_end, number, process)
-                if self._closed:
-                    return
-                self._tell(AgentOpened(number), theirs)
-        except (EnvhubError, SandboxError) as error:
+                if not self._closed:
+                    self._tell(AgentOpened(number), theirs)
+        except (EnvhubError, SandboxError, OSError) as error:
             self._tell(AgentRefused(number, str(error)[:_MESSAGE_CHARACTERS]))
         finally:
             self._opening.discard(number)
@@ -131,11 +136,12 @@ class Broker:
     async def _wait_for_room(self) -> bool:
         """One that was just killed still counts until it is reaped: give it that moment."""
         for process in list(self._agents.values()):
-            if len(self._agents) < MAX_AGENTS:
+            if self._taken < MAX_AGENTS:
                 break
             if process.is_killed:
                 await process.wait_verdict()
-        return len(self._agents) < MAX_AGENTS
+                await asyncio.sleep(0)  # for `_forget` to give its place back
+        return self._taken < MAX_AGENTS
 
     def _note_end(self, number: int, process: ForkedProcess) -> None:
         self._loop.remove_reader(process.pidfd)
@@ -144,6 +150,7 @@ class Broker:
     async def _forget(self, number: int, process: ForkedProcess) -> None:
         verdict = await process.wait_verdict()
         if self._agents.pop(number, None) is not None:
+            self._taken -= 1
             process.close_descriptors()
             self._tell(AgentEnded(number, verdict.cause, verdict.detail))
 

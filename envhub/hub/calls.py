@@ -10,9 +10,12 @@ import msgspec
 from envhub.errors import InvalidAction, InvalidOption, RemoteProtocolError
 from envhub.hub.results import Record, StepResult, record
 from envhub.wire import arrays
+from envhub.wire.framing import MAX_FRAME_BYTES
 from envhub.wire.messages import Observed, Reply
 
 T = TypeVar("T")
+MAX_ACTION_BYTES = MAX_FRAME_BYTES - 1024  # the rest of its frame
+_UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 def options(seed: int | None, episode_id: str | None, others: dict[str, Any]) -> bytes:
@@ -23,7 +26,7 @@ def options(seed: int | None, episode_id: str | None, others: dict[str, Any]) ->
     """
     try:
         return arrays.ENCODER.encode({"seed": seed, "episode_id": episode_id, **others})
-    except (TypeError, OverflowError, UnicodeEncodeError) as error:
+    except _UNSENDABLE as error:
         raise InvalidOption(f"an option cannot be sent: {error}") from None
 
 
@@ -36,9 +39,12 @@ def action(value: Any) -> bytes:
     if hasattr(value, "model_dump"):
         value = value.model_dump()
     try:
-        return arrays.ENCODER.encode(value)
-    except (TypeError, OverflowError, UnicodeEncodeError) as error:
+        data = arrays.ENCODER.encode(value)
+    except _UNSENDABLE as error:
         raise InvalidAction(f"the action cannot be sent: {error}") from None
+    if len(data) > MAX_ACTION_BYTES:
+        raise InvalidAction(f"an action of {len(data)} bytes is over {MAX_ACTION_BYTES}")
+    return data
 
 
 def result(observed: Observed) -> StepResult:
@@ -82,7 +88,7 @@ def expect(reply: Reply, kind: type[T]) -> T:
 def _decode(data: bytes) -> Any:
     try:
         return record(arrays.decode(data))
-    except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, TypeError, SyntaxError, RecursionError) as error:
         raise RemoteProtocolError(f"the worker's payload is not MessagePack: {error}") from None
 
 

@@ -72,7 +72,7 @@ def make(
     folders = (str(envs),) if isinstance(envs, str | Path) else tuple(str(p) for p in envs)
     key = (folders, isolation, launcher, os.getcwd())
     with _hubs_lock:
-        if key not in _hubs:
+        if key not in _hubs or not _hubs[key].alive:
             _hubs[key] = BackgroundHub(Hub(folders, isolation=isolation, launcher=launcher))
         background = _hubs[key]
     return EmbeddedSession(background, name)

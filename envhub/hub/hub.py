@@ -67,6 +67,7 @@ class Hub:
         self._pools: dict[str, Pool] = {}
         self._described: dict[str, Described] = {}
         self._taken: set[Place] = set()
+        self._waiting: set[anyio.CancelScope] = set()  # for a place
         self._stack = AsyncExitStack()
         self._open = False
         self._owner = os.getpid()
@@ -99,6 +100,8 @@ class Hub:
         self._open = False
         if os.getpid() != self._owner:
             return  # a fork of the hub's process owns nothing of it
+        for scope in self._waiting:
+            scope.cancel()
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as closing:
                 for place in list(self._taken):
@@ -148,17 +151,25 @@ class Hub:
         self.check_owner()
         pool = self._pool(name)
         holder = object()
+        waiting = anyio.move_on_after(self._queue_s)
+        self._waiting.add(waiting)
         try:
-            with anyio.fail_after(self._queue_s):
+            with waiting:
                 await self._places.acquire_on_behalf_of(holder)
-        except TimeoutError:
+        finally:
+            self._waiting.discard(waiting)
+        if not self._open:
+            if not waiting.cancelled_caught:
+                self._places.release_on_behalf_of(holder)
+            raise CapacityError("the hub is closing")
+        if waiting.cancelled_caught:
             active, limit = self.active_sessions, self.max_sessions
             raise CapacityError(
                 f"no place within {self._queue_s:g} s: {active} of {limit} sessions are open",
                 active=active,
                 limit=limit,
                 hint="close sessions, or raise max_sessions",
-            ) from None
+            )
 
         def release() -> None:
             self._taken.discard(place)

@@ -31,9 +31,14 @@ class Link:
         self._reply: asyncio.Future[Reply | None] | None = None
         self._unsent = b""
         self._channel = process.channel
-        self._loop.add_reader(self._channel.fileno(), self._read)
-        self._loop.add_reader(process.output, self._read_output)
-        self._loop.add_reader(process.pidfd, self._note_end)
+        # noted here: once closed, they do not know their numbers, and others may have them
+        self._listened = {
+            self._channel.fileno(): self._read,
+            process.output: self._read_output,
+            process.pidfd: self._note_end,
+        }
+        for descriptor, callback in self._listened.items():
+            self._loop.add_reader(descriptor, callback)
 
     @property
     def alive(self) -> bool:
@@ -80,13 +85,16 @@ class Link:
         return self._exchange.output
 
     def detach(self) -> None:
-        """Stop listening. Idempotent."""
-        for descriptor in (
-            self._channel.fileno(), self._process.output, self._process.pidfd,
-        ):  # fmt: skip
-            if descriptor >= 0:
-                self._loop.remove_reader(descriptor)
-                self._loop.remove_writer(descriptor)
+        """Stop listening, and end a call that waits. Before the descriptors are closed.
+
+        Idempotent.
+        """
+        for descriptor in self._listened:
+            self._loop.remove_reader(descriptor)
+        if self._listened:
+            self._loop.remove_writer(next(iter(self._listened)))
+        self._listened = {}
+        self._resolve(None)
 
     def _send(self, frame: bytes) -> None:
         try:
@@ -120,7 +128,7 @@ class Link:
         if not data:
             # it hung up because it ends, which the pidfd will say with the true reason; one
             # that only closed its end gets no second word
-            self._loop.remove_reader(self._channel.fileno())
+            self._forget(self._channel.fileno())
             self._loop.call_later(_END_AFTER_HANG_UP_S, self._process.kill, "protocol")
             return
         try:
@@ -128,8 +136,8 @@ class Link:
         except RemoteProtocolError:
             self._process.kill("protocol")
             return
-        if reply is not None and self._reply is not None and not self._reply.done():
-            self._reply.set_result(reply)
+        if reply is not None:
+            self._resolve(reply)
 
     def _read_output(self) -> None:
         try:
@@ -137,13 +145,22 @@ class Link:
         except (BlockingIOError, OSError):
             return
         if not data:
-            self._loop.remove_reader(self._process.output)
+            self._forget(self._process.output)
         elif not self._exchange.printed(data):
             self._process.kill("output_limit")
 
     def _note_end(self) -> None:
-        self._loop.remove_reader(self._process.pidfd)
+        self._forget(self._process.pidfd)
         self._read()  # the last reply may still be there
         self._exchange.ended()
+        self._resolve(None)
+
+    def _resolve(self, reply: Reply | None) -> None:
         if self._reply is not None and not self._reply.done():
-            self._reply.set_result(None)
+            self._reply.set_result(reply)
+
+    def _forget(self, descriptor: int) -> None:
+        """Stop listening to one that is still open."""
+        if descriptor in self._listened and descriptor != self._channel.fileno():
+            del self._listened[descriptor]
+        self._loop.remove_reader(descriptor)

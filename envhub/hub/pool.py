@@ -59,6 +59,7 @@ class Pool:
         self._runner: Worker | None = None
         self._starting = anyio.Lock()
         self._starting_runner = anyio.Lock()
+        self._wedged: list[Worker] = []
         self._ready: deque[SessionProcess] = deque()
         self._making_ready = False
         self._broken: tuple[float, Exception] | None = None
@@ -72,6 +73,8 @@ class Pool:
             WorkerStartFailed: the environment cannot be started.
             CapacityError: the hub is closing.
         """
+        if self._closed:
+            raise CapacityError("the hub is closing")
         process = self._take_ready()
         if process is None:
             worker = await self._ready_worker()
@@ -94,10 +97,12 @@ class Pool:
         """End the workers, and all that they forked. Idempotent."""
         self._closed = True
         with anyio.CancelScope(shield=True):
-            for worker in (self._worker, self._runner):
-                if worker is not None:
-                    await worker.aclose()
-            self._drop_ready()
+            # a start under way has the lock, and ends when it finds the pool closed
+            async with self._starting, self._starting_runner:
+                for worker in (self._worker, self._runner, *self._wedged):
+                    if worker is not None:
+                        await worker.aclose()
+                self._drop_ready()
 
     # ------------------------------------------------------------ session processes
 
@@ -127,7 +132,7 @@ class Pool:
                     await _end(process)
                     return
                 self._ready.append(process)
-        except (EnvhubError, SandboxError):
+        except (EnvhubError, SandboxError, OSError):
             pass  # the next lease meets the same error, and has somebody to tell it to
         finally:
             self._making_ready = False
@@ -142,7 +147,7 @@ class Pool:
         async with self._starting:
             if self._closed:
                 raise CapacityError("the hub is closing")
-            if self._worker is not None and self._worker.alive:
+            if self._worker is not None and self._worker.usable:
                 return self._worker
             await self._forget_worker()
             self._raise_if_broken()
@@ -167,10 +172,10 @@ class Pool:
         async with self._starting_runner:
             if self._closed:
                 raise CapacityError("the hub is closing")
-            if self._runner is not None and self._runner.alive:
+            if self._runner is not None and self._runner.usable:
                 return self._runner
             if self._runner is not None:
-                await self._runner.aclose()
+                await self._part_with(self._runner)
             manifest = self.manifest
             with anyio.CancelScope(shield=True):
                 runner = self._runner = await self._starter.start(
@@ -185,9 +190,16 @@ class Pool:
 
     async def _forget_worker(self) -> None:
         if self._worker is not None:
-            await self._worker.aclose()
+            await self._part_with(self._worker)
             self._worker = None
             self._drop_ready()
+
+    async def _part_with(self, worker: Worker) -> None:
+        """End a worker that has ended; leave a wedged one to the sessions that it holds."""
+        if worker.alive:
+            self._wedged.append(worker)
+        else:
+            await worker.aclose()
 
     def _raise_if_broken(self) -> None:
         if self._broken is None:

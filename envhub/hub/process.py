@@ -154,3 +154,21 @@ def pid_of(pidfd: int) -> int:
             if name == "Pid":
                 return int(value)
     raise ValueError("the descriptor is no pidfd")
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent's number; 0 when the process has just ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def only_child(pid: int) -> int:
+    """Return the number of a launcher's child, the zygote; 0 when there is none."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return int(next(iter(file.read().split()), "0"))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0

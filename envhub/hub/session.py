@@ -223,12 +223,12 @@ class Session:
         self._lease = self._link = None
         if lease is None or link is None:
             return
-        if ask and lease.process.used and link.alive:
-            try:
+        try:
+            if ask and lease.process.used and link.alive:
                 await link.call("close", Close, self._deadline_s("close"))
-            except WorkerError:
-                pass  # it did not close in time, or died of it
-        lease.process.kill("closed")
-        await lease.process.wait_verdict()
-        link.detach()
-        await self._place.end(lease)
+        except WorkerError:
+            pass  # it did not close in time, or died of it
+        finally:
+            lease.process.kill("closed")
+            link.detach()  # on every path, before others may get these descriptors
+            await self._place.end(lease)

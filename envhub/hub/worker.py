@@ -9,23 +9,26 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable
 
-import anyio
 import msgspec
 
-from envhub.errors import RemoteProtocolError, WorkerStartFailed
-from envhub.hub.packets import HELLOS, PACKETS, FailedStart, Packet
-from envhub.hub.process import ForkedProcess, SessionProcess, pid_of
-from envhub.wire.framing import FrameBuffer
+from envhub.errors import WorkerStartFailed
+from envhub.hub.completion import to_the_end
+from envhub.hub.ends import Ends, hear_hello
+from envhub.hub.packets import PACKETS, FailedStart, Packet
+from envhub.hub.process import (
+    ForkedProcess,
+    SessionProcess,
+    only_child,
+    parent_of,
+    pid_of,
+)
 from envhub_sandbox import Launched, Launcher, LaunchFailed, LayerFailed
 
 _PACKET_BYTES = 64 * 1024
 _OUTPUT_BYTES = 16 * 1024  # kept of what a zygote prints: the tail of a traceback
-_HELLO_BYTES = 64 * 1024
 _GONE_S = 2.0  # for a sandbox that was hung up on to be taken down; takes milliseconds
-T = TypeVar("T")
 
 
 class Worker:
@@ -59,6 +62,7 @@ class Worker:
         self._output = bytearray()
         self._nests = False
         self.alive = True
+        self.wedged = False  # it did not fork in time, and is not asked again
         launched.control.setblocking(False)
         self._loop.add_reader(launched.control.fileno(), self._read_control)
         self._loop.add_reader(launched.output, self._read_output)
@@ -69,9 +73,9 @@ class Worker:
         return self._launched.launcher
 
     @property
-    def sessions(self) -> int:
-        """How many forked processes are live."""
-        return len(self._live)
+    def usable(self) -> bool:
+        """Whether it can be asked to fork."""
+        return self.alive and not self.wedged
 
     async def wait_ready(self, deadline_s: float) -> None:
         """Wait until the zygote has imported its environment.
@@ -104,7 +108,7 @@ class Worker:
             WorkerStartFailed: the zygote is gone, refused, or did not answer in time.
             LayerFailed: the child could not build a layer.
         """
-        return await _to_the_end(self._fork(deadline_s, broker=broker))
+        return await to_the_end(self._fork(deadline_s, broker=broker), _discard)
 
     async def fork_agent(self, deadline_s: float) -> tuple[ForkedProcess, socket.socket]:
         """Return a new agent sandbox's process, and the environment's end of its socket.
@@ -112,28 +116,18 @@ class Worker:
         Raises:
             WorkerStartFailed: the zygote is gone, refused, or did not answer in time.
         """
-        ours, theirs = socket.socketpair()
 
-        async def work() -> ForkedProcess:
-            with theirs:
-                number, pidfd, pid = await self._ask_to_fork([theirs.fileno()], deadline_s)
-            process = ForkedProcess(
-                pidfd, pid, cpu_limit_s=self._cpu_limit_s, own_group=self.launcher is None
-            )
-            self._adopt(number, process)
-            return process
+        def discard(made: tuple[ForkedProcess, socket.socket]) -> None:
+            made[1].close()
+            _discard(made[0])
 
-        try:
-            return await _to_the_end(work()), ours
-        except BaseException:
-            ours.close()
-            raise
+        return await to_the_end(self._fork_agent(deadline_s), discard)
 
     async def aclose(self) -> None:
         """Kill the sandbox with everything in it, and reap it. Idempotent."""
         self._end()
         if self._launched.output >= 0:
-            await _to_the_end(self._wait_gone())
+            await to_the_end(self._wait_gone(), lambda _: None)
 
     async def _wait_gone(self) -> None:
         """Hang up, and wait until the launcher has reaped what is inside and has ended.
@@ -142,7 +136,11 @@ class Worker:
         """
         launched = self._launched
         launched.control.close()
-        ended = os.pidfd_open(launched.process.pid)
+        try:
+            ended = os.pidfd_open(launched.process.pid)
+        except ProcessLookupError:  # a program that ignores SIGCHLD has it reaped by the kernel
+            launched.kill()
+            return
         gone = asyncio.Event()
         self._loop.add_reader(ended, gone.set)
         self._loop.add_reader(launched.output, self._read_output)
@@ -157,46 +155,52 @@ class Worker:
         launched.kill()
 
     async def _fork(self, deadline_s: float, *, broker: bool) -> SessionProcess:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(write, True)
-        our_broker, their_broker = (
-            socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if broker else (None, None)
-        )
-        handed = [theirs.fileno(), write]
-        if their_broker is not None:
-            handed.append(their_broker.fileno())
         try:
-            number, pidfd, pid = await self._ask_to_fork(handed, deadline_s)
+            ends = Ends(broker=broker)
+        except OSError as error:
+            raise self._no_descriptors(error) from error
+        try:
+            number, pidfd, pid = await self._ask_to_fork(ends.handed, deadline_s)
         except BaseException:
-            ours.close()
-            os.close(read)
-            if our_broker is not None:
-                our_broker.close()
+            ends.close()
             raise
-        finally:
-            theirs.close()
-            os.close(write)
-            if their_broker is not None:
-                their_broker.close()
+        ends.close_theirs()
         process = SessionProcess(
             pidfd,
             pid,
             cpu_limit_s=self._cpu_limit_s,
             own_group=self.launcher is None,
-            channel=ours,
-            output=read,
-            broker=our_broker,
+            channel=ends.channel,
+            output=ends.output,
+            broker=ends.broker,
         )
         self._adopt(number, process)
         try:
-            process.layers = await self._hear_hello(process, deadline_s)
+            process.layers = await hear_hello(process.channel, self._name, deadline_s)
         except BaseException:
-            process.kill("closed")
-            process.close_descriptors()
+            _discard(process)
             raise
         return process
+
+    async def _fork_agent(self, deadline_s: float) -> tuple[ForkedProcess, socket.socket]:
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise self._no_descriptors(error) from error
+        try:
+            with theirs:
+                number, pidfd, pid = await self._ask_to_fork([theirs.fileno()], deadline_s)
+        except BaseException:
+            ours.close()
+            raise
+        own_group = self.launcher is None
+        process = ForkedProcess(pidfd, pid, cpu_limit_s=self._cpu_limit_s, own_group=own_group)
+        self._adopt(number, process)
+        return process, ours
+
+    def _no_descriptors(self, error: OSError) -> WorkerStartFailed:
+        what = f"no session process of `{self._name}`: {error.strerror}"
+        return WorkerStartFailed(what, hint="close sessions, or raise `ulimit -n`")
 
     async def _ask_to_fork(self, handed: list[int], deadline_s: float) -> tuple[int, int, int]:
         """Send the descriptors to the zygote; return the fork's number, its pidfd and pid."""
@@ -210,18 +214,38 @@ class Worker:
                 await self._send_request(number, handed)
                 pidfd = await answered
         except TimeoutError:
+            self.wedged = True
             raise WorkerStartFailed(
                 f"the worker of `{self._name}` did not fork within {deadline_s:g} s",
                 output=self._tail(),
             ) from None
+        except asyncio.CancelledError:
+            if answered.done() and not answered.cancelled() and not answered.exception():
+                os.close(answered.result())
+            raise
         finally:
             self._forking.pop(number, None)
         try:
-            return number, pidfd, pid_of(pidfd)
+            return number, pidfd, self._own_child(pidfd)
         except (OSError, ValueError) as error:
             os.close(pidfd)
             self._launched.process.kill()  # no zygote of ours sends such a thing
             raise WorkerStartFailed(f"the worker of `{self._name}`: {error}") from error
+
+    def _own_child(self, pidfd: int) -> int:
+        """Return the number behind a pidfd; a hostile zygote could send one of anybody's.
+
+        Raises:
+            ValueError: it is no pidfd, or not of a child of the zygote.
+        """
+        pid = pid_of(pidfd)
+        if pid < 0:
+            return pid  # it has ended, and nobody can be killed by it
+        launcher = self._launched.process.pid
+        zygote = launcher if self.launcher is None else only_child(launcher)
+        if parent_of(pid) not in (zygote, 0):
+            raise ValueError("its zygote sent the pidfd of a process that is not its child")
+        return pid
 
     async def _send_request(self, number: int, handed: list[int]) -> None:
         packet = msgspec.json.encode({"fork": number})
@@ -233,29 +257,6 @@ class Worker:
                 await asyncio.sleep(0.001)  # its queue is full: it forks as fast as it can
             except OSError as error:
                 raise WorkerStartFailed(f"the worker of `{self._name}` has ended") from error
-
-    async def _hear_hello(self, process: SessionProcess, deadline_s: float) -> tuple[str, ...]:
-        frames = FrameBuffer(max_bytes=_HELLO_BYTES)
-        try:
-            async with asyncio.timeout(deadline_s):
-                while (frame := frames.next_frame()) is None:
-                    data = await self._loop.sock_recv(process.channel, _HELLO_BYTES)
-                    if not data:
-                        raise WorkerStartFailed(
-                            f"a session process of `{self._name}` ended before it was isolated",
-                            output=self._tail(),
-                        )
-                    frames.receive_data(data)
-            hello = HELLOS.decode(frame)
-        except TimeoutError:
-            raise WorkerStartFailed(
-                f"a session process of `{self._name}` was not isolated in {deadline_s:g} s"
-            ) from None
-        except (RemoteProtocolError, msgspec.DecodeError, OSError) as error:
-            raise WorkerStartFailed(f"a session process of `{self._name}`: {error}") from error
-        if hello.failed is not None:
-            raise LayerFailed(*hello.failed)
-        return hello.layers or ()
 
     def _adopt(self, number: int, process: ForkedProcess) -> None:
         early = self._early.pop(number, None)
@@ -378,8 +379,7 @@ class Worker:
             pass  # a process that survives the zygote for a moment still holds the pipe
 
 
-async def _to_the_end(work: Awaitable[T]) -> T:
-    """Await `work` even when cancelled meanwhile: half a start is a process nobody owns."""
-    with anyio.CancelScope(shield=True):
-        return await work
-    raise AssertionError("a shielded scope does not swallow its body")
+def _discard(process: ForkedProcess) -> None:
+    """End a process that nobody wants; its zygote reaps it."""
+    process.kill("closed")
+    process.close_descriptors()

@@ -21,9 +21,11 @@ from envhub.errors import (
     EnvironmentFailed,
     InvalidAction,
     InvalidOption,
+    LocalProtocolError,
     ResetNeeded,
     UsageError,
 )
+from envhub.wire.framing import encode_frame
 from envhub.wire.messages import (
     MAX_TEXT,
     Close,
@@ -39,6 +41,7 @@ from envhub.wire.messages import (
     Reset,
     StateRead,
     Step,
+    encode,
 )
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -160,6 +163,14 @@ class Answering:
         """Return the environment's own `_async` twin, as OpenEnv does, else the method."""
         twin = getattr(self._environment, f"{name}_async", None)
         return twin if callable(twin) else getattr(self._environment, name)
+
+
+def framed(reply: Reply) -> bytes:
+    """Return the reply as bytes for the hub; one that is too large becomes a failure."""
+    try:
+        return encode_frame(encode(reply))
+    except LocalProtocolError as error:
+        return encode_frame(encode(failed(reply.op, ValueError(f"the reply: {error}"))))
 
 
 def failed(op: int, error: BaseException) -> Failed:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from envhub.wire.framing import FrameBuffer, encode_frame
-from envhub.wire.messages import REQUESTS, Close, decode, encode
-from envhub.worker.answer import Answering
+from envhub.wire.framing import FrameBuffer
+from envhub.wire.messages import REQUESTS, Close, decode
+from envhub.worker.answer import Answering, framed
 
 _READ_BYTES = 64 * 1024
 
@@ -48,6 +48,6 @@ async def _serve(hub: socket.socket, answering: Answering) -> None:
                 request = decode(REQUESTS, frame)
                 reply = await answering.answer_async(request, call)
                 sys.stdout.flush()
-                await loop.sock_sendall(hub, encode_frame(encode(reply)))
+                await loop.sock_sendall(hub, framed(reply))
                 if isinstance(request, Close):
                     return

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ _SHELTER = "/tmp"  # noqa: S108  (covered in a private mount namespace only)
 
 def main(spec_descriptor: int) -> NoReturn:
     """Read the spec and become the sandboxed command."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an owner that ignores it bequeaths that
     with os.fdopen(spec_descriptor, "rb") as file:
         spec = json.load(file)
     try:

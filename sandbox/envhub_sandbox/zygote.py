@@ -58,6 +58,7 @@ def run(
         limits: of each session.
         strict: False builds no namespace and no filter; rlimits stay.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an owner that ignores it bequeaths that
     zygote = _Zygote(control, begin, limits, strict=strict)
     try:
         _open_input()

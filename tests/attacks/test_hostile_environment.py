@@ -145,7 +145,7 @@ def test_a_session_that_misbehaves_is_a_typed_error_and_the_next_reset_is_well(
     code, error, verdict = SESSION[name]
     with opened(tmp_path) as (hostile, other):
         with pytest.raises(error) as caught:
-            hostile.step({"code": code + REST})
+            hostile.step({"code": f"{code}\ntime.sleep(60)"})  # until it is killed
         neighbour = is_well(other)
         try:
             hostile.reset()
@@ -198,6 +198,9 @@ def test_one_sessions_wish_cannot_end_anothers_sandbox(tmp_path: Path) -> None:
         assert coding.step({"code": "print(kept)"}).observation.stdout == "1\n"
 
 
+MANY_KEYS = "Observed(op, b'\\xde\\0\\x10' + b''.join(b'\\x92\\1%c\\0' % n for n in range(16)))"
+
+
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
@@ -212,8 +215,7 @@ def test_one_sessions_wish_cannot_end_anothers_sandbox(tmp_path: Path) -> None:
         ),
         (
             # their hashes collide at will: 140 kB take 0.8 s, ten times as many 80 s
-            "Observed(op, b'\\xde\\0\\x10'"
-            " + b''.join(b'\\x92\\1%c\\0' % n for n in range(16)))",
+            MANY_KEYS,
             RemoteProtocolError,
         ),
         (

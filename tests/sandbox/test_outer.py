@@ -13,6 +13,7 @@ import pytest
 from envhub_sandbox import Launcher
 from tests.sandbox.alone import ENVIRONMENT, Zygote
 
+CAPABILITIES = ("Eff", "Prm", "Inh", "Amb", "Bnd")
 LOOK = """
 import json, os
 with open("/proc/self/status") as file:
@@ -43,11 +44,9 @@ def test_a_zygote_has_the_environment_variables_of_its_view(outer: dict[str, Any
 
 
 def test_a_zygote_has_no_capability_and_cannot_gain_a_privilege(outer: dict[str, Any]) -> None:
-    held = {
-        name: int(outer["status"][f"Cap{name}"], 16) for name in ("Eff", "Prm", "Inh", "Amb")
-    }
+    held = {name: int(outer["status"][f"Cap{name}"], 16) for name in CAPABILITIES}
 
-    assert held == {"Eff": 0, "Prm": 0, "Inh": 0, "Amb": 0}
+    assert held == dict.fromkeys(CAPABILITIES, 0)
     assert outer["status"]["NoNewPrivs"].strip() == "1"
     assert outer["status"]["Seccomp"].strip() == "2"
 
