@@ -48,7 +48,11 @@ class BackgroundHub:
         if not self.alive:
             work.close()
             raise SessionClosed("the hub of this session is closed")
-        result = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            result = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # its loop was closed since
+            work.close()
+            raise SessionClosed("the hub of this session is closed") from None
         while True:
             try:
                 return result.result(_LOOK_S)
@@ -56,6 +60,7 @@ class BackgroundHub:
                 if result.done():
                     raise  # the work's own
                 if not self.alive:
+                    work.close()  # perhaps it was never begun
                     raise SessionClosed("the hub was closed during the call") from None
             except CancelledError:
                 raise SessionClosed("the hub was closed during the call") from None

@@ -75,10 +75,7 @@ class Pool:
         """
         if self._closed:
             raise CapacityError("the hub is closing")
-        process = self._take_ready()
-        if process is None:
-            worker = await self._ready_worker()
-            process = await self._fork(worker)
+        process = self._take_ready() or await self._fork_in_a_live_worker()
         self._replenish()
         broker = None
         if process.broker is not None:
@@ -106,6 +103,16 @@ class Pool:
 
     # ------------------------------------------------------------ session processes
 
+    async def _fork_in_a_live_worker(self) -> SessionProcess:
+        """Fork; if the worker, which had started well, dies meanwhile, try with another."""
+        worker = await self._ready_worker()
+        try:
+            return await self._fork(worker)
+        except WorkerStartFailed:
+            if worker.alive:
+                raise
+        return await self._fork(await self._ready_worker())
+
     async def _fork(self, worker: Worker) -> SessionProcess:
         return await worker.fork(
             self.manifest.deadlines.start_s, broker=self.manifest.agent_code
@@ -114,7 +121,7 @@ class Pool:
     def _take_ready(self) -> SessionProcess | None:
         while self._ready:
             process = self._ready.popleft()
-            if process.verdict is None:
+            if process.verdict is None and not process.has_ended:
                 return process
             process.close_descriptors()
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 
@@ -50,6 +51,13 @@ class ForkedProcess:
                 os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass  # it has ended by itself
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone already, even if nobody has said why."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     @property
     def is_killed(self) -> bool:

@@ -254,7 +254,7 @@ def test_a_wish_repeated_before_it_is_answered_is_a_broken_protocol(tmp_path: Pa
     with opened(tmp_path) as (hostile, _):
         hostile.step({"code": AGENT})
         with pytest.raises(WorkerLost) as caught:
-            hostile.step({"code": f"for _ in range(2): wish(900){REST}"})
+            hostile.step({"code": "for _ in range(2): wish(900)\ntime.sleep(60)"})
 
     assert caught.value.verdict == "protocol"
 

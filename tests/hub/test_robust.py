@@ -112,6 +112,8 @@ async def test_closing_while_the_zygote_dies_hangs_no_call() -> None:
             await session.aclose()
             with pytest.raises(EnvhubError):
                 await step
+            while worker.alive:
+                await anyio.lowlevel.checkpoint()
 
 
 async def test_running_out_of_descriptors_is_an_error_and_passes() -> None:
