@@ -121,7 +121,7 @@ def test_a_zygote_that_does_not_listen_dies_with_its_owner(launcher: Launcher) -
 
 def test_without_the_parents_death_signal_it_would_survive(launcher: Launcher) -> None:
     """The control of the one above."""
-    endless = "import time\nprint('importing', flush=True)\nwhile True: time.sleep(1000)"
+    endless = "import time\nwhile True: time.sleep(1000)"  # and no word: nobody would hear it
     left_out = ("die with parent",)
     with orphaned(launcher, prepare=endless, left_out=left_out) as started:
         assert not wait_until(lambda: not live(started), within_s=0.3)
