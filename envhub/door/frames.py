@@ -26,6 +26,7 @@ from envhub.errors import (
     RemoteProtocolError,
     SessionClosed,
     WorkerError,
+    WorkerLost,
 )
 from envhub_sandbox import SandboxError
 
@@ -33,7 +34,7 @@ Verb = Literal["reset", "step", "state", "close"]
 NORMAL, BROKEN = 1000, 1011  # close codes (RFC 6455, 7.4.1)
 Failure = EnvhubError | SandboxError  # what a call to the hub may raise
 FAILURES = (EnvhubError, SandboxError)
-_FATAL = (WorkerError, ProtocolError, SessionClosed)  # nothing is left that could answer
+_FATAL = (ProtocolError, SessionClosed)  # nothing is left that could answer
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -154,8 +155,8 @@ def failed(failure: Failure) -> Answer:
 
     The author's own exception looks as upstream shows it. Whatever else went wrong is not
     the environment's doing: `cause` is its permanent code, for programs to tell it apart.
-    The official client reads the frame as the reply to its call, finds the connection closed
-    at the next one, and connects again, to a fresh session.
+    A lost process leaves the connection open: closed, the official client's next call would
+    race with the close. The session has a fresh process at the next reset.
     """
     match failure:
         case InvalidAction(detail=detail):
@@ -167,6 +168,20 @@ def failed(failure: Failure) -> Answer:
             return Answer(error("EXECUTION_ERROR", str(failure)))
     text = error("EXECUTION_ERROR", str(failure), cause=cause_of(failure))
     return Answer(text, close_code=BROKEN if isinstance(failure, _FATAL) else 0)
+
+
+def episode_lost() -> Answer:
+    """Return the reply to a call that needs the episode which a lost process took with it.
+
+    Upstream would step an environment that was never reset; a failure must not pass as that.
+    """
+    message = "the episode was lost with its process; reset begins another"
+    return Answer(error("EXECUTION_ERROR", message, cause=WorkerLost.code))
+
+
+def is_loss(failure: Failure) -> bool:
+    """Whether the session's process, and with it the episode, is gone."""
+    return isinstance(failure, WorkerError)
 
 
 def refused(failure: Failure, name: str) -> Answer:

@@ -91,6 +91,7 @@ class Stream:
         self._session: Session | None = None
         self._tasks = anyio.create_task_group()
         self._is_open = True
+        self._is_lost = False  # the episode, with the process that it ran in
 
     async def run(self) -> None:
         """Serve the client until either side ends. Cancelled, it still closes the session."""
@@ -122,7 +123,7 @@ class Stream:
                 elif request.verb == "close":
                     return
                 else:
-                    answer = await _ask(session, request)
+                    answer = await self._ask(session, request)
                 await self._say(answer)
                 if answer.close_code:
                     return
@@ -132,6 +133,25 @@ class Stream:
             _log.exception("a bug in envhub ended a session of %s", self._name)
             with suppress(WebSocketDisconnect):
                 await self._say(frames.internal())
+
+    async def _ask(self, session: Session, request: frames.Request) -> frames.Answer:
+        """Return the answer to a request that only the session can answer."""
+        if self._is_lost and request.verb != "reset":
+            return frames.episode_lost()
+        try:
+            match request.verb:
+                case "reset":
+                    observed = await session.reset_raw(request.data, form="json")
+                    self._is_lost = False
+                    return frames.observation(observed.payload)
+                case "step":
+                    observed = await session.step_raw(request.data, form="json")
+                    return frames.observation(observed.payload)
+                case _:
+                    return frames.state(await session.state_raw(form="json"))
+        except frames.FAILURES as failure:
+            self._is_lost = self._is_lost or frames.is_loss(failure)
+            return frames.failed(failure)
 
     async def _open(self) -> Session | None:
         """Return the session, or None when the client was told that there is none."""
@@ -171,19 +191,3 @@ class Stream:
     def _is_gone(self) -> None:
         self._is_open = False
         self._tasks.cancel_scope.cancel()
-
-
-async def _ask(session: Session, request: frames.Request) -> frames.Answer:
-    """Return the answer to a request that only the session can answer."""
-    try:
-        match request.verb:
-            case "reset":
-                observed = await session.reset_raw(request.data, form="json")
-                return frames.observation(observed.payload)
-            case "step":
-                observed = await session.step_raw(request.data, form="json")
-                return frames.observation(observed.payload)
-            case _:
-                return frames.state(await session.state_raw(form="json"))
-    except frames.FAILURES as failure:
-        return frames.failed(failure)

@@ -282,10 +282,9 @@ class _Poll:
         while True:
             left = deadline - time.monotonic()
             ready = dict(poll.poll(max(left, 0.0) * 1000))
-            if not ready:
+            if left <= 0:  # also while something comes: a trickle would go on for ever
                 process.kill("deadline")
                 deadline = time.monotonic() + _CLOSE_S
-                continue
             if process.output in ready and not self._read_output():
                 poll.unregister(process.output)
             if channel in ready:

@@ -21,9 +21,10 @@ class Ends:
 
     Args:
         broker: also make the socket on which it asks for agent sandboxes.
+        uid: the spare user that it runs as; -1 if it runs as we do.
     """
 
-    def __init__(self, *, broker: bool) -> None:
+    def __init__(self, *, broker: bool, uid: int) -> None:
         self._open: list[socket.socket] = []
         self.output = self._write = -1
         self.broker: socket.socket | None = None
@@ -32,6 +33,8 @@ class Ends:
             self.channel.setblocking(False)
             self.output, self._write = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(self.output, False)
+            if uid >= 0:  # or /dev/stdout could not be opened by name in there
+                os.fchown(self._write, uid, uid)
             self.handed = [self._theirs.fileno(), self._write]
             if broker:
                 self.broker, theirs = self._pair(socket.SOCK_SEQPACKET)

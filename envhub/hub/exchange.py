@@ -62,12 +62,12 @@ class Exchange:
         Raises:
             RemoteProtocolError: they are not that reply. The process must be killed.
         """
+        if self.state not in (State.BUSY, State.CLOSING):
+            raise RemoteProtocolError("the session's process spoke without being asked")
         self._frames.receive_data(data)
         frame = self._frames.next_frame()
         if frame is None:
             return None
-        if self.state not in (State.BUSY, State.CLOSING):
-            raise RemoteProtocolError("the session's process spoke without being asked")
         reply = decode(REPLIES, frame)
         if reply.op != self._op:
             raise RemoteProtocolError(f"a reply to call {reply.op}, expected {self._op}")

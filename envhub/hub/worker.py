@@ -156,7 +156,7 @@ class Worker:
 
     async def _fork(self, deadline_s: float, *, broker: bool) -> SessionProcess:
         try:
-            ends = Ends(broker=broker)
+            ends = Ends(broker=broker, uid=self._launched.uid)
         except OSError as error:
             raise self._no_descriptors(error) from error
         try:

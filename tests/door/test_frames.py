@@ -257,9 +257,9 @@ def test_an_invalid_action_carries_pydantic_s_list() -> None:
 @pytest.mark.parametrize(
     ("failure", "cause", "close_code"),
     [
-        (DeadlineExceeded("late"), "deadline_exceeded", 1011),
-        (LimitExceeded("big"), "limit_exceeded", 1011),
-        (WorkerLost("gone"), "worker_lost", 1011),
+        (DeadlineExceeded("late"), "deadline_exceeded", 0),
+        (LimitExceeded("big"), "limit_exceeded", 0),
+        (WorkerLost("gone"), "worker_lost", 0),
         (RemoteProtocolError("junk"), "remote_protocol", 1011),
         (SessionClosed("closed"), "session_closed", 1011),
         (AgentSandboxFailed("none"), "agent_sandbox_failed", 0),

@@ -321,20 +321,24 @@ async def test_a_server_that_stops_closes_the_sessions_of_its_clients(
 # ------------------------------------------------------------------ workers that fail or lie
 
 
-async def test_a_lost_worker_is_an_error_frame_and_then_the_end(
+async def test_a_lost_process_is_an_error_until_the_next_reset(
     scripted: Any, served: Any, client: Any
 ) -> None:
+    """The connection stays: closed, the official client's next call would race with that."""
+
     async def play(verb: str, data: bytes) -> bytes:
-        raise WorkerLost("the session's process ended: signal 9")
+        if verb == "step":
+            raise WorkerLost("the session's process ended: signal 9")
+        return b'{"observation":{},"reward":null,"done":false}'
 
     hub = scripted(play)
     async with served(hub) as address, client(address) as websocket:
-        reply = await ask(websocket, STEP)
-        ended = await end_of(websocket)
-        with anyio.fail_after(10):
-            await hub.sessions[0].closed.wait()
+        lost = await ask(websocket, STEP)
+        again = await ask(websocket, STEP)
+        state = await ask(websocket, '{"type":"state"}')
+        reset = await ask(websocket, '{"type":"reset"}')
 
-    assert reply == {
+    assert lost == {
         "type": "error",
         "data": {
             "message": "the session's process ended: signal 9",
@@ -342,7 +346,10 @@ async def test_a_lost_worker_is_an_error_frame_and_then_the_end(
             "cause": "worker_lost",
         },
     }
-    assert ended == (1011, "")
+    assert again == state
+    assert again["data"]["cause"] == "worker_lost"
+    assert "reset begins another" in again["data"]["message"]
+    assert reset["type"] == "observation"
 
 
 @pytest.mark.parametrize(
