@@ -11,7 +11,6 @@ from envhub.hub.exchange import Exchange
 from envhub.hub.process import SessionProcess
 from envhub.wire.lifecycle import State
 from envhub.wire.messages import Failed, Reply, Request
-from envhub_sandbox import Verdict
 
 _READ_BYTES = 64 * 1024
 _END_AFTER_HANG_UP_S = 1.0
@@ -32,12 +31,13 @@ class Link:
         self._unsent = b""
         self._channel = process.channel
         # noted here: once closed, they do not know their numbers, and others may have them
-        self._listened = {
-            self._channel.fileno(): self._read,
-            process.output: self._read_output,
-            process.pidfd: self._note_end,
-        }
-        for descriptor, callback in self._listened.items():
+        self._listened: tuple[int, ...] = (
+            self._channel.fileno(),
+            process.output,
+            process.pidfd,
+        )
+        callbacks = (self._read, self._read_output, self._note_end)
+        for descriptor, callback in zip(self._listened, callbacks, strict=True):
             self._loop.add_reader(descriptor, callback)
 
     @property
@@ -75,10 +75,6 @@ class Link:
             raise self._exchange.failure(reply)
         return reply
 
-    async def wait_end(self) -> Verdict:
-        """Wait until the process has been reaped."""
-        return await self._process.wait_verdict()
-
     @property
     def output(self) -> str:
         """The tail of what the environment printed during the last call."""
@@ -91,9 +87,8 @@ class Link:
         """
         for descriptor in self._listened:
             self._loop.remove_reader(descriptor)
-        if self._listened:
-            self._loop.remove_writer(next(iter(self._listened)))
-        self._listened = {}
+            self._loop.remove_writer(descriptor)
+        self._listened = ()
         self._resolve(None)
 
     def _send(self, frame: bytes) -> None:
@@ -128,7 +123,7 @@ class Link:
         if not data:
             # it hung up because it ends, which the pidfd will say with the true reason; one
             # that only closed its end gets no second word
-            self._forget(self._channel.fileno())
+            self._loop.remove_reader(self._channel.fileno())
             self._loop.call_later(_END_AFTER_HANG_UP_S, self._process.kill, "protocol")
             return
         try:
@@ -145,12 +140,12 @@ class Link:
         except (BlockingIOError, OSError):
             return
         if not data:
-            self._forget(self._process.output)
+            self._loop.remove_reader(self._process.output)
         elif not self._exchange.printed(data):
             self._process.kill("output_limit")
 
     def _note_end(self) -> None:
-        self._forget(self._process.pidfd)
+        self._loop.remove_reader(self._process.pidfd)
         self._read()  # the last reply may still be there
         self._exchange.ended()
         self._resolve(None)
@@ -158,9 +153,3 @@ class Link:
     def _resolve(self, reply: Reply | None) -> None:
         if self._reply is not None and not self._reply.done():
             self._reply.set_result(reply)
-
-    def _forget(self, descriptor: int) -> None:
-        """Stop listening to one that is still open."""
-        if descriptor in self._listened and descriptor != self._channel.fileno():
-            del self._listened[descriptor]
-        self._loop.remove_reader(descriptor)

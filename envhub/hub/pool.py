@@ -94,7 +94,7 @@ class Pool:
         """End the workers, and all that they forked. Idempotent."""
         self._closed = True
         with anyio.CancelScope(shield=True):
-            # a start under way has the lock, and ends when it finds the pool closed
+            # a start under way holds its lock, so that its worker is here when we have it
             async with self._starting, self._starting_runner:
                 for worker in (self._worker, self._runner, *self._wedged):
                     if worker is not None:
