@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 
-from envhub_sandbox import Cause, OwnReason, Verdict, judge
+from envhub_sandbox import Cause, OwnReason, Verdict, judge, syscalls
 
 _NOTE_S = 5.0  # between the end of a process and the zygote's word on it; milliseconds
 
@@ -46,7 +46,7 @@ class ForkedProcess:
         if self.pidfd < 0:
             return
         try:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            syscalls.kill(self.pidfd)
             if self._own_group:
                 os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:

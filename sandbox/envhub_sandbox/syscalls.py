@@ -41,6 +41,7 @@ PR_CAPBSET_DROP = 24
 PR_SET_SECUREBITS = 28
 PR_SET_NO_NEW_PRIVS = 38
 _PR_GET_TID_ADDRESS = 40
+_PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 # capabilities(7): keep no capability by uid 0, and lock that for ever
@@ -206,6 +207,23 @@ def fork(namespaces: int = 0) -> tuple[int, int]:
     if pid < 0:
         raise OSError(number, f"clone: {os.strerror(number)}")
     return int(pid), pidfd.value
+
+
+def kill(pidfd: int) -> None:
+    """SIGKILL a process that leads a process group, and its group with it.
+
+    In a pid namespace the end of process 1 is the end of all, but it must get a processor
+    first, and its own spinning children hold them: the signal to the group ends those where
+    they run. A group is named by pidfd since Linux 6.9; before, it is process 1 alone.
+
+    Raises:
+        ProcessLookupError: it has ended, and so has its group.
+    """
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL, None, _PIDFD_SIGNAL_PROCESS_GROUP)
+    except OSError:
+        pass  # an older kernel, or it leads no group
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
 def write_file(path: str, text: str) -> None:
