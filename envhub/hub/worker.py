@@ -248,7 +248,7 @@ class Worker:
         return pid
 
     async def _send_request(self, number: int, handed: list[int]) -> None:
-        packet = msgspec.json.encode({"fork": number})
+        packet = b"%d" % number
         while True:
             try:
                 socket.send_fds(self._launched.control, [packet], handed)

@@ -17,9 +17,9 @@ import resource
 import signal
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from . import landlock, syscalls
+from .calls import Call, Plan
 from .errors import LayerFailed
 from .policy import MIB, WORKSPACE, Limits
 from .sysno import X86_64
@@ -45,25 +45,7 @@ _NO_MORE = ("mnt", "net", "pid", "ipc", "uts", "cgroup", "time")
 _HERE = -100  # AT_FDCWD
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One system call of a plan.
-
-    Args:
-        layer: what it helps to build.
-        what: says it in words, for the error.
-        arguments: of syscall(2), the number first, as C takes them.
-        result: what it must return; None for anything but an error. A descriptor that is
-            opened must be the one that the calls after it name.
-    """
-
-    layer: str
-    what: str
-    arguments: tuple[object, ...]
-    result: int | None = None
-
-
-class _Plan:
+class _Making:
     """Collects the calls of a plan.
 
     Args:
@@ -76,10 +58,14 @@ class _Plan:
         self.layer = ""
 
     def call(
-        self, name: str, *arguments: object, what: str = "", result: int | None = None
+        self,
+        name: str,
+        *arguments: syscalls.Argument,
+        what: str = "",
+        result: int | None = None,
     ) -> None:
-        words = tuple(syscalls.word(value) for value in (X86_64[name], *arguments))
-        self.calls.append(Call(self.layer, what or name, words, result))
+        numbered = (X86_64[name], *arguments)
+        self.calls.append(Call(self.layer, what or name, numbered, result))
 
     def open(self, path: str, flags: int, mode: int = 0, *, as_: int = 0) -> None:
         """Open a path as the lowest free descriptor, or as `as_` above it."""
@@ -110,6 +96,11 @@ class _Plan:
         self.write("/proc/self/uid_map", f"{inside} {uid} 1")
         self.write("/proc/self/gid_map", f"{inside} {gid} 1")
 
+    def unblock_signals(self) -> None:
+        """Take back what the zygote blocked, to read it from a descriptor."""
+        none = bytes(8)
+        self.call("rt_sigprocmask", signal.SIG_SETMASK, none, None, len(none))
+
     def session(self) -> None:
         self.layer = "no terminal"
         self.call("setsid")
@@ -139,7 +130,7 @@ def plan(
     shown_below_tmp: Sequence[str],
     links_below_tmp: Mapping[str, str],
     filter_: syscalls.Filter,
-) -> list[Call]:
+) -> Plan:
     """Return every call that isolates a child of `syscalls.fork(NAMESPACES)`.
 
     Args:
@@ -151,7 +142,8 @@ def plan(
         links_below_tmp: what `links_below_tmp` found: path to target.
         filter_: installed last.
     """
-    made = _Plan(free)
+    made = _Making(free)
+    made.unblock_signals()
     made.layer = "user namespace"
     made.map_user(0, uid, gid)
     _mounts(made, limits, shown_below_tmp, links_below_tmp)
@@ -182,33 +174,50 @@ def plan(
     if abi := landlock.version():
         _landlock(made, abi)
     made.layer = "seccomp"
-    made.call("seccomp", 1, 0, filter_.reference)
-    return made.calls
+    made.call("seccomp", 1, 0, filter_)
+    return Plan(made.calls)
 
 
-def bare_plan(limits: Limits, *, free: int) -> list[Call]:
+def moves(descriptors: Sequence[int], first: int) -> Plan:
+    """Return the calls that move descriptors to `first` and the numbers after it.
+
+    The second one, if there is one, also becomes stdout and stderr.
+    """
+    made = _Making(0)
+    made.layer = "descriptors"
+    mine = range(first, first + len(descriptors))
+    aside = max([*descriptors, *mine]) + 1  # where none stands that another is to become
+    for at, descriptor in enumerate(descriptors):
+        made.call("dup3", descriptor, aside + at, os.O_CLOEXEC)
+    for at, descriptor in enumerate(mine):
+        made.call("dup3", aside + at, descriptor, os.O_CLOEXEC)
+    for standard in (1, 2) if len(mine) > 1 else ():
+        made.call("dup3", mine[1], standard, 0)
+    return Plan(made.calls)
+
+
+def bare_plan(limits: Limits, *, free: int) -> Plan:
     """Return what is left without isolation: limits, and the end with the zygote."""
-    made = _Plan(free)
+    made = _Making(free)
+    made.unblock_signals()
     made.session()
     made.rlimits(limits)
     made.die_with_zygote()
-    return made.calls
+    return Plan(made.calls)
 
 
-def run(calls: Sequence[Call]) -> None:
+def run(plan: Plan) -> None:
     """Make the calls of a plan.
 
     Raises:
         LayerFailed: one failed. The process must end.
     """
-    for call in calls:
-        result = syscalls.call(call.arguments)
-        if result < 0:
-            what = f"{call.what}: {os.strerror(-result)}"
-            raise LayerFailed(call.layer, what, -result)
-        if call.result is not None and result != call.result:
-            what = f"{call.what}: expected {call.result}, got {result}"
-            raise LayerFailed(call.layer, what)
+    for at, result in enumerate(plan.table.run()):
+        wanted = plan.results[at]
+        if result < 0 or (wanted is not None and result != wanted):
+            call = plan.calls[at]
+            why = os.strerror(-result) if result < 0 else f"expected {wanted}, got {result}"
+            raise LayerFailed(call.layer, f"{call.what}: {why}", max(0, -result))
 
 
 def layers(calls: Sequence[Call], namespaces: int) -> list[str]:
@@ -218,7 +227,8 @@ def layers(calls: Sequence[Call], namespaces: int) -> list[str]:
         "network namespace": syscalls.CLONE_NEWNET,
     }
     names = [name for name, flag in of_the_clone.items() if namespaces & flag]
-    return list(dict.fromkeys([*names, *(call.layer for call in calls)]))
+    names += [call.layer for call in calls if call.layer]
+    return list(dict.fromkeys(names))
 
 
 def mounts_below_tmp() -> list[str]:
@@ -267,7 +277,7 @@ def restrict_zygote(filter_: syscalls.Filter) -> None:
 
 
 def _mounts(
-    made: _Plan, limits: Limits, shown_below_tmp: Sequence[str], links: Mapping[str, str]
+    made: _Making, limits: Limits, shown_below_tmp: Sequence[str], links: Mapping[str, str]
 ) -> None:
     """Give the session files of its own, with quotas; they die with its namespace."""
     made.layer = "mount namespace"
@@ -286,7 +296,7 @@ def _mounts(
     made.mount("devpts", _PTS, "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, terminals)
 
 
-def _show_below_tmp(made: _Plan, shown: Sequence[str], links: Mapping[str, str]) -> None:
+def _show_below_tmp(made: _Making, shown: Sequence[str], links: Mapping[str, str]) -> None:
     folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in shown]
     for folder in _with_parents([*folders, *map(os.path.dirname, links)]):
         made.call("mkdir", folder, 0o755, what=f"mkdir {folder}")
@@ -340,7 +350,7 @@ def _rlimits(limits: Limits) -> dict[int, tuple[int, int]]:
     return wanted
 
 
-def _landlock(made: _Plan, abi: int) -> None:
+def _landlock(made: _Making, abi: int) -> None:
     made.layer = f"landlock {abi}"
     attributes = landlock.attributes(abi)
     made.call("landlock_create_ruleset", attributes, len(attributes), 0, result=made.free)

@@ -12,6 +12,7 @@ import os
 import platform
 import signal
 import struct
+from collections.abc import Iterator, Sequence
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -54,7 +55,16 @@ _SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}
 MACHINE = platform.machine()
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_raw = ctypes.PyDLL(None, use_errno=True).syscall
+# by name they would be made anew in each child, for it is there that they are asked for first
+_before_fork = ctypes.pythonapi.PyOS_BeforeFork
+_after_fork_in_child = ctypes.pythonapi.PyOS_AfterFork_Child
+_after_fork_in_parent = ctypes.pythonapi.PyOS_AfterFork_Parent
+_clone = ctypes.PyDLL(None, use_errno=True).syscall
+_clone.argtypes = [ctypes.c_long] * 6
+_clone.restype = ctypes.c_long
+_call = ctypes.CDLL(None, use_errno=True).syscall
+_call.argtypes = [ctypes.c_long] * 7
+_call.restype = ctypes.c_long
 _libc.mount.argtypes = [
     ctypes.c_char_p,
     ctypes.c_char_p,
@@ -136,6 +146,13 @@ def drop_capabilities(*, bounding: bool) -> None:
     _check(_libc.syscall(number, CAP_HEADER, NO_CAPS), "capset")
 
 
+def signalfd(signals: int) -> int:
+    """Return a descriptor that can be read while one of these signals is pending (bit n-1)."""
+    wanted = ctypes.create_string_buffer(signals.to_bytes(8, "little"), 128)  # a sigset_t
+    flags = os.O_CLOEXEC | os.O_NONBLOCK  # SFD_CLOEXEC, SFD_NONBLOCK
+    return _check(_libc.signalfd(-1, wanted, flags), "signalfd")
+
+
 class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
@@ -146,11 +163,13 @@ class Filter:
     def __init__(self, program: bytes) -> None:
         self._buffer = ctypes.create_string_buffer(program, len(program))
         self._program = _Program(len(program) // 8, ctypes.addressof(self._buffer))
-        self.reference = ctypes.byref(self._program)
+        self.address = ctypes.addressof(self._program)
 
     def install(self) -> None:
         """Filter this process and its children, for good (man 2 seccomp)."""
-        _check(_libc.syscall(_SYS_SECCOMP[MACHINE], 1, 0, self.reference), "seccomp")
+        _check(
+            _libc.syscall(_SYS_SECCOMP[MACHINE], 1, 0, ctypes.c_void_p(self.address)), "seccomp"
+        )
 
 
 def syscall(number: int, *arguments: object, what: str) -> int:
@@ -158,19 +177,52 @@ def syscall(number: int, *arguments: object, what: str) -> int:
     return _check(_libc.syscall(number, *arguments), what)
 
 
-def word(value: object) -> object:
-    """Return a value as syscall(2) takes it; made before a fork, it costs the child nothing."""
-    if isinstance(value, int):
-        return ctypes.c_long(value)
-    if isinstance(value, str):
-        return ctypes.c_char_p(os.fsencode(value))
-    return ctypes.c_char_p(value) if isinstance(value, bytes) else value
+Argument = int | str | bytes | Filter | None
 
 
-def call(arguments: tuple[object, ...]) -> int:
-    """Make a prepared call; return what it returned, or minus the errno."""
-    result: int = _libc.syscall(*arguments)
-    return result if result >= 0 else -ctypes.get_errno()
+class Table:
+    """System calls to make, as the machine's words: one short run of memory.
+
+    A child that goes through it touches a page or two. The same calls as Python objects lie
+    on some thirty pages, each of which it would come to own by counting references.
+
+    Args:
+        rows: for each call the number and up to six arguments.
+    """
+
+    _ROW = struct.Struct("7q")
+
+    def __init__(self, rows: Sequence[Sequence[Argument]]) -> None:
+        texts = [
+            _text(value) for row in rows for value in row if isinstance(value, str | bytes)
+        ]
+        self._texts = ctypes.create_string_buffer(b"".join(texts))
+        self._free = ctypes.addressof(self._texts)
+        words = [self._word(value) for row in rows for value in (*row, *(0,) * (7 - len(row)))]
+        self._words = struct.pack(f"{len(words)}q", *words)
+
+    def run(self) -> Iterator[int]:
+        """Make one call after the other; yield what it returned, or minus the errno."""
+        for row in self._ROW.iter_unpack(self._words):
+            result: int = _call(*row)
+            yield result if result >= 0 else -ctypes.get_errno()
+
+    def _word(self, value: Argument) -> int:
+        if value is None:
+            return 0
+        if isinstance(value, int):
+            return value
+        if isinstance(value, Filter):
+            return value.address
+        address = self._free
+        self._free += len(_text(value))
+        return address
+
+
+def _text(value: str | bytes) -> bytes:
+    """Return it with an end, at a length that keeps what follows aligned."""
+    data = value if isinstance(value, bytes) else os.fsencode(value)
+    return data + bytes(8 - len(data) % 8)
 
 
 def _tid_address() -> int | None:
@@ -181,6 +233,14 @@ def _tid_address() -> int | None:
 
 
 _TID_ADDRESS = _tid_address()
+_FORK_FLAGS = int(_CLONE_PIDFD | signal.SIGCHLD)
+if _TID_ADDRESS is not None:
+    _FORK_FLAGS |= _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
+_PIDFD = ctypes.c_int(-1)
+_PIDFD_ADDRESS = ctypes.addressof(_PIDFD)
+_SYS_CLONE_HERE = _SYS_CLONE.get(MACHINE, -1)
+# x86-64 takes (flags, stack, parent_tid, child_tid, tls); aarch64 swaps the last two
+_CLONE_TAIL = (0, _TID_ADDRESS or 0) if MACHINE == "aarch64" else (_TID_ADDRESS or 0, 0)
 
 
 def fork(namespaces: int = 0) -> tuple[int, int]:
@@ -189,24 +249,16 @@ def fork(namespaces: int = 0) -> tuple[int, int]:
     The caller must be single-threaded: pthread_atfork handlers do not run. Python's own
     fork hooks do.
     """
-    flags = namespaces | _CLONE_PIDFD | signal.SIGCHLD
-    tid = None
-    if _TID_ADDRESS is not None:
-        flags |= _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
-        tid = ctypes.c_void_p(_TID_ADDRESS)
-    pidfd = ctypes.c_int(-1)
-    # x86-64 takes (flags, stack, parent_tid, child_tid, tls); aarch64 swaps the last two
-    tail = (None, tid) if MACHINE == "aarch64" else (tid, None)
-    ctypes.pythonapi.PyOS_BeforeFork()
-    pid = _raw(_SYS_CLONE[MACHINE], ctypes.c_ulong(flags), None, ctypes.byref(pidfd), *tail)
+    _before_fork()
+    pid = _clone(_SYS_CLONE_HERE, namespaces | _FORK_FLAGS, 0, _PIDFD_ADDRESS, *_CLONE_TAIL)
     if pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
+        _after_fork_in_child()
         return 0, -1
     number = ctypes.get_errno()
-    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    _after_fork_in_parent()
     if pid < 0:
         raise OSError(number, f"clone: {os.strerror(number)}")
-    return int(pid), pidfd.value
+    return int(pid), _PIDFD.value
 
 
 def kill(pidfd: int) -> None:

@@ -2,7 +2,7 @@
 
 It speaks with its owner over a SOCK_SEQPACKET socket, one JSON object in a packet:
 
-    owner  → zygote   {"fork": id}                     with the session's descriptors
+    owner  → zygote   id                               fork; with the session's descriptors
     zygote → owner    {"nests": true}                  once: it can build session namespaces
                       {"ready": {…}}                   once: `prepare` returned, with its answer
                       {"failed": {…}}                  once, instead: it could not, and ends
@@ -13,13 +13,13 @@ It speaks with its owner over a SOCK_SEQPACKET socket, one JSON object in a pack
 The forked child isolates itself, says how that went on its first descriptor (one frame: u32
 length, then JSON), and hands the rest to `begin`. The zygote never sees what sessions say.
 Single-threaded by necessity: a fork of a process with threads inherits locks that nobody
-will release. It is pid 1 of the outer sandbox: what is orphaned there is its to reap, and
-signals from inside that it does not handle do not reach it.
+will release. Sparing by design: of each page that it writes between two forks, the child
+before keeps the old copy for itself. It is pid 1 of the outer sandbox: what is orphaned there
+is its to reap, and signals from inside that it does not handle do not reach it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import json
 import os
@@ -34,12 +34,19 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from . import isolate, seccomp, syscalls
+from .calls import Plan
 from .errors import LayerFailed
 from .policy import Limits
 
-MAX_PACKET = 64 * 1024
 MAX_DESCRIPTORS = 4
+_ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 _TAIL = 16 * 1024  # of a traceback; it must fit into a packet
+_MAX_REQUEST = 32
+_MOST_PLANS = 16  # kept; one is enough while descriptors come with the same numbers
+_INT = struct.Struct("i")
+# formatted and not encoded: between two forks every object that is touched costs a session
+_FORKED = b'{"forked": %d}'
+_ENDED = b'{"ended": %d, "status": %d, "cpu_s": %.6f, "peak_bytes": %d}'
 FIRST = 3  # where a session process finds its descriptors
 
 Begin = Callable[[list[int]], None]
@@ -93,7 +100,9 @@ def run(
 class _Isolation:
     """How a child is isolated, and what it says when it is."""
 
-    calls: list[isolate.Call]
+    mine: tuple[int, ...]
+    moves: Plan
+    plan: Plan
     hello: bytes
 
 
@@ -105,8 +114,9 @@ class _Zygote:
         self._begin = begin
         self._limits = limits
         self._strict = strict
+        self._namespaces = isolate.NAMESPACES if strict else 0
         self._sessions: dict[int, int] = {}
-        self._plans: dict[int, _Isolation] = {}
+        self._plans: dict[tuple[int, ...], _Isolation] = {}
         self._uid, self._gid = os.getuid(), os.getgid()
         if strict:
             seccomp.require_known_machine()
@@ -122,10 +132,11 @@ class _Zygote:
         """
         ours, theirs = socket.socketpair()
         try:
-            pid = self._fork([theirs.fileno()], _self_test)
+            pid, pidfd = self._fork((theirs.fileno(),), _self_test)
         except OSError as error:
             what = str(error.strerror or error)
             raise LayerFailed("user namespace", what, error.errno or 0) from error
+        os.close(pidfd)
         theirs.close()
         with ours:
             report = ours.makefile("rb").read()
@@ -140,30 +151,31 @@ class _Zygote:
 
     def loop(self) -> NoReturn:
         """Fork and reap until the owner hangs up."""
-        woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        # an author's module may have set its own; and a handler of ours would have to be undone
+        # in each child, which costs it thirty pages
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        ended = syscalls.signalfd(1 << (signal.SIGCHLD - 1))
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
-        poll.register(woken, select.POLLIN)
+        poll.register(ended, select.POLLIN)
         while True:
             for descriptor, _ in poll.poll():
-                if descriptor == woken:
-                    os.read(woken, 4096)
+                if descriptor == ended:
+                    os.read(ended, 4096)
                     self._reap()
                 else:
                     self._answer()
 
     def _answer(self) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(
-                self._control, MAX_PACKET, MAX_DESCRIPTORS
-            )
+            data, ancillary, _, _ = self._control.recvmsg(_MAX_REQUEST, _ANCILLARY)
         except ConnectionResetError:
             os._exit(0)
         if not data:
             os._exit(0)  # the owner is gone, or is done with us
-        session = json.loads(data)["fork"]
+        session = int(data)
+        descriptors = tuple(memoryview(ancillary[0][2]).cast("i")) if ancillary else ()
         try:
             self._fork_session(session, descriptors)
         except OSError as error:
@@ -172,40 +184,27 @@ class _Zygote:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _fork_session(self, session: int, descriptors: list[int]) -> None:
-        pidfd = -1
-
-        def note(pid: int, descriptor: int) -> None:
-            nonlocal pidfd
-            self._sessions[pid] = session
-            pidfd = descriptor
-
-        self._fork(descriptors, self._begin, note)
-        socket.send_fds(self._control, [_packet(forked=session)], [pidfd])
+    def _fork_session(self, session: int, descriptors: tuple[int, ...]) -> None:
+        pid, pidfd = self._fork(descriptors, self._begin)
+        self._sessions[pid] = session
+        handed = (socket.SOL_SOCKET, socket.SCM_RIGHTS, _INT.pack(pidfd))
+        self._control.sendmsg([_FORKED % session], [handed])
         os.close(pidfd)
 
-    def _fork(
-        self,
-        descriptors: list[int],
-        begin: Begin,
-        note: Callable[[int, int], None] = lambda pid, pidfd: os.close(pidfd),
-    ) -> int:
-        isolation = self._plan_for(len(descriptors))
-        pid, pidfd = syscalls.fork(isolate.NAMESPACES if self._strict else 0)
+    def _fork(self, descriptors: tuple[int, ...], begin: Begin) -> tuple[int, int]:
+        isolation = self._plans.get(descriptors) or self._plan_for(descriptors)
+        pid, pidfd = syscalls.fork(self._namespaces)
         if pid == 0:
-            self._become_session(isolation, descriptors, begin)
-        note(pid, pidfd)
-        return pid
+            self._become_session(isolation, begin)
+        return pid, pidfd
 
-    def _become_session(
-        self, isolation: _Isolation, descriptors: list[int], begin: Begin
-    ) -> NoReturn:
+    def _become_session(self, isolation: _Isolation, begin: Begin) -> NoReturn:
         try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            mine = _take_only(descriptors)
+            isolate.run(isolation.moves)
+            mine = list(isolation.mine)
+            syscalls.close_from(FIRST + len(mine))
             try:
-                isolate.run(isolation.calls)
+                isolate.run(isolation.plan)
             except LayerFailed as error:
                 failed = [error.layer, error.what, error.number]
                 os.write(mine[0], _frame({"failed": failed}))
@@ -220,24 +219,31 @@ class _Zygote:
         finally:
             os._exit(1)
 
-    def _plan_for(self, descriptors: int) -> _Isolation:
-        """Return how a child with so many descriptors is isolated; made once, before a fork."""
-        if descriptors not in self._plans:
-            free = FIRST + descriptors
-            calls = isolate.bare_plan(self._limits, free=free)
-            if self._strict:
-                calls = isolate.plan(
-                    self._limits,
-                    uid=self._uid,
-                    gid=self._gid,
-                    free=free,
-                    shown_below_tmp=self._below_tmp,
-                    links_below_tmp=self._links_below_tmp,
-                    filter_=self._filter,
-                )
-            built = isolate.layers(calls, isolate.NAMESPACES if self._strict else 0)
-            self._plans[descriptors] = _Isolation(calls, _frame({"layers": built}))
-        return self._plans[descriptors]
+    def _plan_for(self, descriptors: tuple[int, ...]) -> _Isolation:
+        """Return how a child that is handed these is isolated; made once, before a fork.
+
+        They have the same numbers each time: the lowest that are free.
+        """
+        if len(self._plans) == _MOST_PLANS:
+            self._plans.clear()
+        mine = tuple(range(FIRST, FIRST + len(descriptors)))
+        free = FIRST + len(descriptors)
+        plan = isolate.bare_plan(self._limits, free=free)
+        if self._strict:
+            plan = isolate.plan(
+                self._limits,
+                uid=self._uid,
+                gid=self._gid,
+                free=free,
+                shown_below_tmp=self._below_tmp,
+                links_below_tmp=self._links_below_tmp,
+                filter_=self._filter,
+            )
+        built = isolate.layers(plan.calls, self._namespaces)
+        moves = isolate.moves(descriptors, FIRST)
+        made = _Isolation(mine, moves, plan, _frame({"layers": built}))
+        self._plans[descriptors] = made
+        return made
 
     def _reap(self) -> None:
         while True:
@@ -249,11 +255,9 @@ class _Zygote:
                 return
             session = self._sessions.pop(pid, None)
             if session is not None:
-                cpu_s = round(used.ru_utime + used.ru_stime, 6)
-                peak = used.ru_maxrss * 1024
-                self._control.send(
-                    _packet(ended=session, status=status, cpu_s=cpu_s, peak_bytes=peak)
-                )
+                cpu_s = used.ru_utime + used.ru_stime
+                said = (session, status, cpu_s, used.ru_maxrss * 1024)
+                self._control.send(_ENDED % said)
 
 
 def _open_input() -> None:
@@ -271,21 +275,6 @@ def _frame(what: dict[str, object]) -> bytes:
     """Return the first frame of a session: how its isolation went."""
     data = json.dumps(what).encode()
     return struct.pack(">I", len(data)) + data
-
-
-def _take_only(descriptors: list[int]) -> list[int]:
-    """Move the session's descriptors to FIRST…, close all others, and return the new ones.
-
-    The second one, if there is one, is the session's output: it becomes stdout and stderr.
-    """
-    above = FIRST + MAX_DESCRIPTORS
-    high = [fcntl.fcntl(d, fcntl.F_DUPFD_CLOEXEC, above) for d in descriptors]
-    mine = [os.dup2(d, FIRST + at, inheritable=False) for at, d in enumerate(high)]
-    if len(mine) > 1:
-        os.dup2(mine[1], 1)
-        os.dup2(mine[1], 2)
-    syscalls.close_from(FIRST + len(mine))
-    return mine
 
 
 def _self_test(descriptors: list[int]) -> None:

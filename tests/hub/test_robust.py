@@ -37,9 +37,8 @@ from envhub_sandbox import zygote
 SO_PEERPIDFD = 77
 
 def fork_session(self, session, descriptors):
-    def note(pid, pidfd):
-        self._sessions[pid] = session
-    self._fork(descriptors, self._begin, note)
+    pid, _ = self._fork(descriptors, self._begin)
+    self._sessions[pid] = session
     hub = self._control.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
     socket.send_fds(self._control, [zygote._packet(forked=session)], [hub])
 

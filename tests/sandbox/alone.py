@@ -143,7 +143,7 @@ class Zygote:
         ours, theirs = socket.socketpair()
         read, write = os.pipe2(os.O_CLOEXEC)
         os.fchown(write, self.launched.uid, self.launched.uid)
-        packet = json.dumps({"fork": self._count}).encode()
+        packet = b"%d" % self._count
         handed = [theirs.fileno(), write]
         socket.send_fds(self.launched.control, [packet], handed)
         theirs.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # in the zygote, by tests/sandbox/inside.py: from its plan, or from the clone and its own filter
 _INSIDE = """
+from envhub_sandbox.calls import Plan
 missing = set({layers!r})
 really_run, really_fork = isolate.run, syscalls.fork
 dropped = 0
@@ -18,7 +19,9 @@ if "seccomp" in missing: isolate.restrict_zygote = lambda filter_: None
 def is_missing(call):
     return call.layer in missing or call.layer.partition(" ")[0] in missing
 
-isolate.run = lambda calls: really_run([call for call in calls if not is_missing(call)])
+isolate.run = lambda plan: really_run(
+    Plan([call for call in plan.calls if not is_missing(call)])
+)
 syscalls.fork = lambda namespaces=0: really_fork(namespaces & ~dropped)
 """
 # in the process that becomes the launcher, by envhub_sandbox.stage
