@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from envhub.authoring import schema
-from envhub.worker import session
+from envhub.worker import rehearsal, session
+from envhub.worker.answer import Answering
 from envhub_sandbox import zygote
 from envhub_sandbox.policy import Limits
 
@@ -23,8 +24,8 @@ from envhub_sandbox.policy import Limits
 class _Loaded:
     """What `prepare` leaves for every session process to find."""
 
-    environment: type
-    signature: schema.Signature
+    shell: session.Shell
+    answering: Answering
 
 
 def main() -> None:
@@ -33,13 +34,14 @@ def main() -> None:
     loaded = _Loaded()
 
     def prepare() -> dict[str, Any]:
-        loaded.environment = load(spec["folder"], spec["entry"])
-        loaded.signature = schema.read(loaded.environment)
-        session.warm_up(loaded.environment)
-        return {"title": loaded.environment.__name__}
+        environment = load(spec["folder"], spec["entry"])
+        loaded.shell = session.shell_for(environment)
+        loaded.answering = Answering(environment, schema.read(environment))
+        rehearsal.run(loaded.shell)
+        return {"title": environment.__name__}
 
     def begin(descriptors: list[int]) -> None:
-        session.run(loaded.environment, loaded.signature, descriptors)
+        session.run(loaded.shell, loaded.answering, descriptors)
 
     zygote.run(
         socket.socket(fileno=int(sys.argv[2])),

@@ -12,9 +12,9 @@ import inspect
 import os
 import socket
 import sys
+from collections.abc import Callable
 
 from envhub.authoring import agent
-from envhub.authoring.schema import Signature
 from envhub.errors import RemoteProtocolError
 from envhub.wire.framing import FrameBuffer
 from envhub.wire.messages import REQUESTS, Close, decode
@@ -23,19 +23,23 @@ from envhub.worker.answer import Answering, framed
 _READ_BYTES = 64 * 1024  # larger reads cost more than they save, measured 4x at small frames
 
 
-def run(environment: type, signature: Signature, descriptors: list[int]) -> None:
-    """Serve the hub on the first descriptor; the third, if there, asks it for agents."""
+Shell = Callable[[socket.socket, Answering], None]
+
+
+def run(shell: Shell, answering: Answering, descriptors: list[int]) -> None:
+    """Serve the hub on the first descriptor; the third, if there, asks it for agents.
+
+    Args:
+        shell: see `shell_for`.
+        answering: has constructed nothing yet.
+        descriptors: the session's.
+    """
     hub = socket.socket(fileno=descriptors[0])
     if len(descriptors) > 2:
         agent.connect(socket.socket(fileno=descriptors[2]))
     _reseed()
     try:
-        if is_async(environment):
-            from envhub.worker import loop  # asyncio costs a megabyte; most do without
-
-            loop.run(hub, Answering(environment, signature))
-        else:
-            _serve(hub, Answering(environment, signature))
+        shell(hub, answering)
     except (RemoteProtocolError, ConnectionError) as error:
         print(f"envhub: the hub's side of the session broke: {error}", file=sys.stderr)
     sys.stdout.flush()
@@ -49,13 +53,15 @@ def is_async(environment: type) -> bool:
     return any(inspect.iscoroutinefunction(getattr(environment, name, None)) for name in names)
 
 
-def warm_up(environment: type) -> None:
-    """Touch in the zygote what every session will need, so that forks share it."""
+def shell_for(environment: type) -> Shell:
+    """Return what serves such an environment; touched in the zygote, so that forks share it."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    if is_async(environment):
-        from envhub.worker import loop
+    if not is_async(environment):
+        return _serve
+    from envhub.worker import loop  # asyncio costs a megabyte; most do without
 
-        loop.warm_up()
+    loop.warm_up()
+    return loop.run
 
 
 def _serve(hub: socket.socket, answering: Answering) -> None:

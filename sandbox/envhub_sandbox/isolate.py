@@ -196,6 +196,15 @@ def moves(descriptors: Sequence[int], first: int) -> Plan:
     return Plan(made.calls)
 
 
+def rehearse() -> None:
+    """Run harmless calls until that is routine: code that is new writes to itself."""
+    made = _Making(0)
+    made.prctl(syscalls.PR_GET_DUMPABLE, 0)  # changes nothing
+    harmless = Plan(made.calls)
+    for _ in range(syscalls.REHEARSALS):
+        run(harmless)
+
+
 def bare_plan(limits: Limits, *, free: int) -> Plan:
     """Return what is left without isolation: limits, and the end with the zygote."""
     made = _Making(free)

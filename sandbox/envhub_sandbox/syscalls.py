@@ -37,6 +37,7 @@ MS_SLAVE = 1 << 19
 MNT_DETACH = 2
 
 PR_SET_PDEATHSIG = 1
+PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
 PR_SET_SECUREBITS = 28
@@ -236,6 +237,7 @@ _TID_ADDRESS = _tid_address()
 _FORK_FLAGS = int(_CLONE_PIDFD | signal.SIGCHLD)
 if _TID_ADDRESS is not None:
     _FORK_FLAGS |= _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
+REHEARSALS = 32  # after this many runs CPython 3.11 has rewritten what it will
 _PIDFD = ctypes.c_int(-1)
 _PIDFD_ADDRESS = ctypes.addressof(_PIDFD)
 _SYS_CLONE_HERE = _SYS_CLONE.get(MACHINE, -1)
@@ -276,6 +278,17 @@ def kill(pidfd: int) -> None:
     except OSError:
         pass  # an older kernel, or it leads no group
     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def rehearse_fork() -> None:
+    """Do Python's own work around a fork, without one, until it is routine.
+
+    A child whose code does it for the first time writes 130 kB more: see `rehearsal.py` of
+    envhub's worker. The caller must be single-threaded, as for `fork`.
+    """
+    for _ in range(REHEARSALS):
+        _before_fork()
+        _after_fork_in_child()
 
 
 def write_file(path: str, text: str) -> None:

@@ -69,6 +69,7 @@ def run(
     zygote = _Zygote(control, begin, limits, strict=strict)
     try:
         _open_input()
+        syscalls.rehearse_fork()  # now: hooks that the author's module registers are for forks
         zygote.check_that_it_nests()
         control.send(_packet(nests=True))
         if strict:
@@ -80,6 +81,7 @@ def run(
                 f"importing it started {threads - 1} thread(s), and a process with threads"
                 " cannot be forked; start them in __init__ or reset instead"
             )
+        isolate.rehearse()
         gc.collect()
         gc.disable()
         gc.freeze()  # a collection in a child would copy every page of the heap
