@@ -33,7 +33,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from . import isolate, seccomp, syscalls
+from . import dense, isolate, seccomp, syscalls
 from .calls import Plan
 from .errors import LayerFailed
 from .policy import Limits
@@ -83,6 +83,7 @@ def run(
             )
         isolate.rehearse()
         gc.collect()
+        dense.fill()
         gc.disable()
         gc.freeze()  # a collection in a child would copy every page of the heap
         control.send(_packet(ready=answer))
