@@ -165,10 +165,10 @@ class Answering:
         return twin if callable(twin) else getattr(self._environment, name)
 
 
-def framed(reply: Reply) -> bytes:
+def framed(reply: Reply, max_bytes: int) -> bytes:
     """Return the reply as bytes for the hub; one that is too large becomes a failure."""
     try:
-        return encode_frame(encode(reply))
+        return encode_frame(encode(reply), max_bytes=max_bytes)
     except LocalProtocolError as error:
         return encode_frame(encode(failed(reply.op, ValueError(f"the reply: {error}"))))
 

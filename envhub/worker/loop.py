@@ -21,9 +21,9 @@ from envhub.worker.answer import Answering, framed
 _READ_BYTES = 64 * 1024
 
 
-def run(hub: socket.socket, answering: Answering) -> None:
+def run(hub: socket.socket, answering: Answering, frame_bytes: int) -> None:
     """Answer the hub's requests, one at a time, until it hangs up."""
-    asyncio.run(_serve(hub, answering))
+    asyncio.run(_serve(hub, answering, frame_bytes))
 
 
 def warm_up() -> None:
@@ -31,7 +31,7 @@ def warm_up() -> None:
     asyncio.run(asyncio.sleep(0))
 
 
-async def _serve(hub: socket.socket, answering: Answering) -> None:
+async def _serve(hub: socket.socket, answering: Answering, frame_bytes: int) -> None:
     loop = asyncio.get_running_loop()
     hub.setblocking(False)
     buffer = FrameBuffer()
@@ -48,6 +48,6 @@ async def _serve(hub: socket.socket, answering: Answering) -> None:
                 request = decode(REQUESTS, frame)
                 reply = await answering.answer_async(request, call)
                 sys.stdout.flush()
-                await loop.sock_sendall(hub, framed(reply))
+                await loop.sock_sendall(hub, framed(reply, frame_bytes))
                 if isinstance(request, Close):
                     return

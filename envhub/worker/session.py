@@ -16,15 +16,27 @@ import sys
 from envhub.authoring import agent
 from envhub.authoring.schema import Signature
 from envhub.errors import RemoteProtocolError
-from envhub.wire.framing import FrameBuffer
+from envhub.wire.framing import MAX_FRAME_BYTES, FrameBuffer
 from envhub.wire.messages import REQUESTS, Close, decode
 from envhub.worker.answer import Answering, framed
 
 _READ_BYTES = 64 * 1024  # larger reads cost more than they save, measured 4x at small frames
 
 
-def run(environment: type, signature: Signature, descriptors: list[int]) -> None:
-    """Serve the hub on the first descriptor; the third, if there, asks it for agents."""
+def run(
+    environment: type,
+    signature: Signature,
+    descriptors: list[int],
+    frame_bytes: int = MAX_FRAME_BYTES,
+) -> None:
+    """Serve the hub on the first descriptor; the third, if there, asks it for agents.
+
+    Args:
+        environment: the author's class.
+        signature: of it.
+        descriptors: of this session.
+        frame_bytes: longest reply; one that is longer is an error of the environment.
+    """
     hub = socket.socket(fileno=descriptors[0])
     if len(descriptors) > 2:
         agent.connect(socket.socket(fileno=descriptors[2]))
@@ -33,9 +45,9 @@ def run(environment: type, signature: Signature, descriptors: list[int]) -> None
         if is_async(environment):
             from envhub.worker import loop  # asyncio costs a megabyte; most do without
 
-            loop.run(hub, Answering(environment, signature))
+            loop.run(hub, Answering(environment, signature), frame_bytes)
         else:
-            _serve(hub, Answering(environment, signature))
+            _serve(hub, Answering(environment, signature), frame_bytes)
     except (RemoteProtocolError, ConnectionError) as error:
         print(f"envhub: the hub's side of the session broke: {error}", file=sys.stderr)
     sys.stdout.flush()
@@ -58,7 +70,7 @@ def warm_up(environment: type) -> None:
         loop.warm_up()
 
 
-def _serve(hub: socket.socket, answering: Answering) -> None:
+def _serve(hub: socket.socket, answering: Answering, frame_bytes: int) -> None:
     buffer = FrameBuffer()
     while data := hub.recv(_READ_BYTES):
         buffer.receive_data(data)
@@ -66,7 +78,7 @@ def _serve(hub: socket.socket, answering: Answering) -> None:
             request = decode(REQUESTS, frame)
             reply = answering.answer(request)
             sys.stdout.flush()
-            hub.sendall(framed(reply))
+            hub.sendall(framed(reply, frame_bytes))
             if isinstance(request, Close):
                 return
 
