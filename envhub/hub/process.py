@@ -12,7 +12,8 @@ import select
 import signal
 import socket
 
-from envhub_sandbox import Cause, OwnReason, Verdict, judge, syscalls
+from envhub_sandbox import Cause, Limits, OwnReason, Passed, Verdict, judge, syscalls
+from envhub_sandbox.verdict import NOTHING
 
 _NOTE_S = 5.0  # between the end of a process and the zygote's word on it; milliseconds
 
@@ -25,6 +26,9 @@ class ForkedProcess:
         pid: its number on this machine, for looking at it; never for killing.
         cpu_limit_s: RLIMIT_CPU in force, 0 for none.
         own_group: without namespaces, also kill its process group.
+
+    Attributes:
+        limits: in force around it. The owner who knows them sets them.
     """
 
     def __init__(self, pidfd: int, pid: int, *, cpu_limit_s: int, own_group: bool) -> None:
@@ -32,17 +36,22 @@ class ForkedProcess:
         self.pid = pid
         self._cpu_limit_s = cpu_limit_s
         self._own_group = own_group
-        self._killed_for: OwnReason | None = None
+        self._killed_for: tuple[OwnReason, Passed] | None = None
+        self.limits = Limits(cpu_s=cpu_limit_s)
         self._noted = asyncio.Event()
         self._verdict: Verdict | None = None
 
-    def kill(self, reason: OwnReason) -> None:
+    def kill(self, reason: OwnReason, passed: Passed = NOTHING) -> None:
         """Kill it and everything in its namespaces. The first reason given is the verdict's.
 
         May be called from any thread, and after the end.
+
+        Args:
+            reason: why.
+            passed: the limit that it passed, if that is why.
         """
         if self._verdict is None and self._killed_for is None:
-            self._killed_for = reason
+            self._killed_for = reason, passed
         if self.pidfd < 0:
             return
         try:
@@ -71,20 +80,25 @@ class ForkedProcess:
 
     def note_end(self, status: int, cpu_s: float, peak_bytes: int) -> None:
         """Take the zygote's word on how it ended."""
+        reason, passed = self._killed_for or (None, NOTHING)
         self._settle(
             judge(
                 status,
-                killed_for=self._killed_for,
+                killed_for=reason,
+                passed=passed,
                 cpu_s=cpu_s,
                 peak_bytes=peak_bytes,
                 cpu_limit_s=self._cpu_limit_s,
+                file_limit_bytes=self.limits.file_bytes,
             )
         )
 
     def note_worker_lost(self) -> None:
         """The zygote is gone, and with it the process and what could be known of its end."""
-        cause: Cause = self._killed_for or "worker_lost"
-        self._settle(Verdict(cause))
+        reason, passed = self._killed_for or ("worker_lost", NOTHING)
+        cause: Cause = reason
+        found = (passed.limit, passed.allowed, passed.observed)
+        self._settle(Verdict(cause, 0, 0.0, 0, *found))
 
     async def wait_verdict(self) -> Verdict:
         """Wait until it has been reaped. The process must have ended, or been killed."""
