@@ -21,6 +21,8 @@ from envhub.hub.session import Session
 from envhub.hub.starter import Starter
 from envhub.hub.watchdog import LOOK_S, Watchdog
 from envhub.wire.messages import Described
+from envhub_sandbox import cgroups
+from envhub_sandbox.cgroups import Cgroups
 
 _SESSION_DESCRIPTORS = 8  # at most, with agent sandboxes
 _SESSION_BYTES = 6 * 1024 * 1024  # a coding session's three processes; others take a third
@@ -51,6 +53,9 @@ class Hub:
         memory_floor_bytes: memory of the machine that is kept free: below it no session is
             opened, below half of it the largest is killed. None takes 512 MiB, or a
             twentieth of the machine's if that is less.
+        cgroup: below which sessions get control groups: "auto" for our own group of cgroup
+            v2, if it was delegated to us and we are alone in it; "off"; or the path of a group
+            in the hierarchy, such as "/envhub".
 
     Raises:
         UsageError: an argument is not one of these.
@@ -67,6 +72,7 @@ class Hub:
         queue_s: float = _QUEUE_S,
         caps: Mapping[str, float] | None = None,
         memory_floor_bytes: int | None = None,
+        cgroup: str = "auto",
     ) -> None:
         given = [envs] if isinstance(envs, str | Path) else envs
         self.catalog = Catalog(search_path(given))
@@ -79,6 +85,7 @@ class Hub:
         if memory_floor_bytes is None:
             memory_floor_bytes = min(_FLOOR_BYTES, psutil.virtual_memory().total // 20)
         self._watchdog = Watchdog(memory_floor_bytes)
+        self._cgroup = cgroup
         self._pools: dict[str, Pool] = {}
         self._described: dict[str, Described] = {}
         self._taken: set[Place] = set()
@@ -97,9 +104,22 @@ class Hub:
         """How many there are."""
         return int(self._places.total_tokens)
 
+    @property
+    def memory_control(self) -> str:
+        """What holds the memory of whole sessions: "cgroup v2", "cgroup v1" or "watchdog".
+
+        Known once the hub is open.
+        """
+        return self._watchdog.memory_control
+
     async def __aenter__(self) -> Hub:
-        """Take what the process may have of descriptors, and be ready to open sessions."""
+        """Take what the process may have of descriptors, and be ready to open sessions.
+
+        Raises:
+            UsageError: the control group that was named cannot be used.
+        """
         _raise_descriptor_limit()
+        self._watchdog.cgroups = _place_for_groups(self._cgroup)
         self._places = anyio.CapacityLimiter(self._max_sessions or _affordable_sessions())
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._open = True
@@ -124,6 +144,7 @@ class Hub:
                     closing.start_soon(place.aclose)
             for pool in self._pools.values():
                 await pool.aclose()
+            await self._watchdog.aclose()
         self._tasks.cancel_scope.cancel()
         # not with the body's error: a task group would wrap it, and it is none of the tasks'
         await self._stack.aclose()
@@ -256,6 +277,15 @@ async def _close_idle(place: Place) -> None:
         await place.aclose()
     except EnvhubError:
         pass  # its environment could not close, and nobody is here to be told
+
+
+def _place_for_groups(cgroup: str) -> Cgroups | None:
+    if cgroup == "off":
+        return None
+    try:
+        return cgroups.find("" if cgroup == "auto" else cgroup)
+    except OSError as error:
+        raise UsageError(f"the control group `{cgroup}` cannot be used: {error}") from error
 
 
 def _raise_descriptor_limit() -> None:

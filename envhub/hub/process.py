@@ -13,6 +13,7 @@ import signal
 import socket
 
 from envhub_sandbox import Cause, Limits, OwnReason, Passed, Verdict, judge, syscalls
+from envhub_sandbox.cgroups import Leaf
 from envhub_sandbox.verdict import NOTHING
 
 _NOTE_S = 5.0  # between the end of a process and the zygote's word on it; milliseconds
@@ -29,6 +30,7 @@ class ForkedProcess:
 
     Attributes:
         limits: in force around it. The owner who knows them sets them.
+        leaf: its control group, if it has one.
     """
 
     def __init__(self, pidfd: int, pid: int, *, cpu_limit_s: int, own_group: bool) -> None:
@@ -38,6 +40,7 @@ class ForkedProcess:
         self._own_group = own_group
         self._killed_for: tuple[OwnReason, Passed] | None = None
         self.limits = Limits(cpu_s=cpu_limit_s)
+        self.leaf: Leaf | None = None
         self._noted = asyncio.Event()
         self._verdict: Verdict | None = None
 
@@ -60,6 +63,8 @@ class ForkedProcess:
                 os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass  # it has ended by itself
+        if self._own_group and (leaf := self.leaf) is not None:
+            leaf.kill()  # what has left the process group, without a namespace
 
     @property
     def has_ended(self) -> bool:
@@ -81,6 +86,8 @@ class ForkedProcess:
     def note_end(self, status: int, cpu_s: float, peak_bytes: int) -> None:
         """Take the zygote's word on how it ended."""
         reason, passed = self._killed_for or (None, NOTHING)
+        if reason is None and self.leaf is not None and (held := self.leaf.passed()):
+            reason, passed = "memory_limit", held
         self._settle(
             judge(
                 status,
@@ -111,7 +118,10 @@ class ForkedProcess:
         return self._verdict
 
     def close_descriptors(self) -> None:
-        """Give the pidfd back. Idempotent."""
+        """Give the pidfd and the control group back. Idempotent."""
+        if self.leaf is not None:
+            self.leaf.remove()
+            self.leaf = None
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1

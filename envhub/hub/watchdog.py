@@ -14,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import time
 
+import anyio
 import anyio.to_thread
 
 from envhub.hub import census
 from envhub.hub.census import Census, Tree
 from envhub.hub.process import ForkedProcess
 from envhub_sandbox import Passed
+from envhub_sandbox.cgroups import Cgroups
 from envhub_sandbox.verdict import HOST_MEMORY
 
 LOOK_S = 0.5  # between two looks
@@ -29,6 +31,7 @@ _PROCESS_FACTOR = 4
 _EASE = 20  # a dear measure is repeated after so many times what it took: 5 % of a core
 _LARGEST = 4  # sessions that are measured to find the largest
 _WORTH_BYTES = 64 * 1024 * 1024  # killing a smaller one would not help the machine
+_GONE_S = 1.0  # for killed processes to be gone
 _RELIEF_LOOKS = 4  # the kernel takes that long to get a large session's memory back
 
 
@@ -37,10 +40,15 @@ class Watchdog:
 
     Args:
         floor_bytes: memory of the machine that is kept free.
+
+    Attributes:
+        cgroups: where sessions get control groups of their own; None for none. They hold
+            exactly what is held here by looking, which goes on all the same.
     """
 
     def __init__(self, floor_bytes: int) -> None:
         self.floor_bytes = floor_bytes
+        self.cgroups: Cgroups | None = None
         self._watched: dict[ForkedProcess, bool] = {}
         self._not_before: dict[ForkedProcess, float] = {}
         self._relief = 0
@@ -51,8 +59,17 @@ class Watchdog:
         """Whether the machine has less memory than is kept free."""
         return self.available_bytes < self.floor_bytes
 
+    @property
+    def memory_control(self) -> str:
+        """What holds a session's memory: "cgroup v2", "cgroup v1" or "watchdog"."""
+        if self.cgroups is not None and self.cgroups.holds_memory:
+            return self.cgroups.kind
+        return "watchdog"
+
     def watch(self, process: ForkedProcess, *, count_processes: bool) -> None:
         """Watch a session's or agent sandbox's first process until it ends.
+
+        It is put into its control group here, before it runs anybody's code.
 
         Args:
             process: with its limits.
@@ -60,6 +77,11 @@ class Watchdog:
                 kernel does not count them for each session.
         """
         self._watched[process] = count_processes
+        if self.cgroups is not None and process.pid > 0:
+            try:
+                process.leaf = self.cgroups.leaf(process.pid, process.limits)
+            except OSError:
+                pass  # it has ended, or there are too many groups: then it is watched only
 
     async def look(self) -> None:
         """Look once, and kill what is over.
@@ -77,9 +99,16 @@ class Watchdog:
         trees = await self._trees(taken)
         for process, tree in trees.items():
             self._hold_processes(process, tree)
+            self._note_oom(process)
             if self._is_suspect(process, tree):
                 await self._hold_memory(process, tree)
         await self._relieve(trees)
+
+    async def aclose(self) -> None:
+        """Remove the last control groups. When every process has been killed."""
+        with anyio.move_on_after(_GONE_S):
+            while self.cgroups and not self.cgroups.remove_left():  # noqa: ASYNC110 (no event)
+                await anyio.sleep(_GONE_S / 100)
 
     async def _trees(self, taken: Census) -> dict[ForkedProcess, Tree]:
         trees: dict[ForkedProcess, Tree] = {}
@@ -94,6 +123,13 @@ class Watchdog:
         allowed = _PROCESS_FACTOR * process.limits.processes
         if self._watched[process] and tree.threads > allowed and _lives(process):
             process.kill("process_limit", Passed("processes", allowed, tree.threads))
+
+    def _note_oom(self, process: ForkedProcess) -> None:
+        """Kill all of a session of which cgroup v1 has killed one process."""
+        if process.leaf is None or self.memory_control != "cgroup v1":
+            return
+        if (passed := process.leaf.passed()) and _lives(process):
+            process.kill("memory_limit", passed)
 
     def _is_suspect(self, process: ForkedProcess, tree: Tree) -> bool:
         """Whether it could be over: with shared pages counted for each, and its files full."""

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -85,9 +86,11 @@ def environment(folder: Path, manifest: str) -> Path:
 
 
 @asynccontextmanager
-async def one_of_two(folder: Path, manifest: str) -> AsyncIterator[tuple[Hub, Session]]:
+async def one_of_two(
+    folder: Path, manifest: str, **options: Any
+) -> AsyncIterator[tuple[Hub, Session]]:
     """A session under limits, beside a neighbour that must not notice how it goes."""
-    async with Hub([environment(folder, manifest), PROBES]) as hub:
+    async with Hub([environment(folder, manifest), PROBES], **options) as hub:
         async with hub.session("probe") as neighbour, hub.session("x") as session:
             before = (await neighbour.reset()).observation.pid
             await session.reset()
