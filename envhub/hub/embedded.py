@@ -171,8 +171,9 @@ class EmbeddedSession:
     @property
     def receipt(self) -> Receipt:
         """Which isolation is live around the session's process, confirmed from outside."""
-        if self._lease is None:
+        if not self.pid:
             raise SessionClosed("the session has no process")
+        assert self._lease is not None
         tier = self._background.hub.starter.isolation
         receipt = Receipt(tier, self._lease.launcher, self._lease.process.layers)
         return envhub_sandbox.confirm(receipt, self._lease.process.pid)
@@ -180,7 +181,8 @@ class EmbeddedSession:
     @property
     def pid(self) -> int:
         """The number of the session's process on this machine; 0 if it has none."""
-        return self._lease.process.pid if self._lease is not None else 0
+        lease = self._lease
+        return lease.process.pid if lease is not None and lease.process.pidfd >= 0 else 0
 
     def close(self) -> None:
         """Close the environment, and give the place back. Idempotent; nothing in a fork."""

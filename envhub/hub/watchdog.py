@@ -121,7 +121,7 @@ class Watchdog:
 
     def _hold_processes(self, process: ForkedProcess, tree: Tree) -> None:
         allowed = _PROCESS_FACTOR * process.limits.processes
-        if self._watched[process] and tree.threads > allowed and _lives(process):
+        if self._watched.get(process) and tree.threads > allowed and _lives(process):
             process.kill("process_limit", Passed("processes", allowed, tree.threads))
 
     def _note_oom(self, process: ForkedProcess) -> None:

@@ -28,7 +28,7 @@ Kind = Literal["cgroup v2", "cgroup v1"]
 _CONTROLLERS = ("memory", "pids")
 _OWN_LEAF = "envhub-hub"
 _LEAF = re.compile(r"envhub-(\d+)-(\d+)-\d+")
-_DELEGATED = ("user.delegate", "trusted.delegate")  # systemd's marks
+_DELEGATED = ("user.delegate", "trusted.delegate")  # systemd's marks; the first since 251
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +250,11 @@ def _delegated(mounts: list[Mount]) -> Cgroups | None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether it was handed to us; that root can write to it says nothing."""
-    if os.geteuid() != 0:
-        ours = folder.stat().st_uid == os.geteuid()
-        return ours and os.access(folder / "cgroup.subtree_control", os.W_OK)
+    """Whether systemd was told to keep out of it.
+
+    That we can write to it says nothing: root can everywhere, and a user to every group of
+    his own sessions.
+    """
     for mark in _DELEGATED:
         with suppress(OSError):
             if os.getxattr(folder, mark) == b"1":
