@@ -144,10 +144,11 @@ class Hub:
                     closing.start_soon(place.aclose)
             for pool in self._pools.values():
                 await pool.aclose()
-            await self._watchdog.aclose()
         self._tasks.cancel_scope.cancel()
         # not with the body's error: a task group would wrap it, and it is none of the tasks'
         await self._stack.aclose()
+        with anyio.CancelScope(shield=True):
+            await self._watchdog.aclose()
 
     @asynccontextmanager
     async def session(self, name: str) -> AsyncIterator[Session]:

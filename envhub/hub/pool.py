@@ -242,5 +242,6 @@ class Pool:
 
 async def _end(process: SessionProcess) -> None:
     process.kill("closed")
-    await process.wait_verdict()
+    with anyio.CancelScope(shield=True):  # or nobody would give its descriptors back
+        await process.wait_verdict()
     process.close_descriptors()

@@ -31,7 +31,7 @@ _PROCESS_FACTOR = 4
 _EASE = 20  # a dear measure is repeated after so many times what it took: 5 % of a core
 _LARGEST = 4  # sessions that are measured to find the largest
 _WORTH_BYTES = 64 * 1024 * 1024  # killing a smaller one would not help the machine
-_GONE_S = 1.0  # for killed processes to be gone
+_GONE_S = 5.0  # for killed processes to be gone
 _RELIEF_LOOKS = 4  # the kernel takes that long to get a large session's memory back
 
 
@@ -108,7 +108,7 @@ class Watchdog:
         """Remove the last control groups. When every process has been killed."""
         with anyio.move_on_after(_GONE_S):
             while self.cgroups and not self.cgroups.remove_left():  # noqa: ASYNC110 (no event)
-                await anyio.sleep(_GONE_S / 100)
+                await anyio.sleep(0.01)
 
     async def _trees(self, taken: Census) -> dict[ForkedProcess, Tree]:
         trees: dict[ForkedProcess, Tree] = {}
