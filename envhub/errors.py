@@ -88,9 +88,33 @@ class InvalidOption(UsageError):
 
 
 class SessionClosed(UsageError):
-    """The session was closed, by its owner or with its hub."""
+    """The session was closed: by its owner, with its hub, or because nobody called it.
+
+    Args:
+        message: which of these.
+        verdict: "idle" when nobody had called it for `idle_s`; "" otherwise.
+        limit: "idle_s" then.
+        allowed: seconds without a call that it might have been open.
+        observed: seconds that it was.
+    """
 
     code = "session_closed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        verdict: str = "",
+        limit: str = "",
+        allowed: float = 0,
+        observed: float = 0,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.verdict = verdict
+        self.limit = limit
+        self.allowed = allowed
+        self.observed = observed
 
 
 class HubForked(UsageError):
@@ -100,10 +124,10 @@ class HubForked(UsageError):
 
 
 class CapacityError(EnvhubError):
-    """No place became free before the deadline, or the hub is closing.
+    """No place became free in time, memory is short, or the hub is closing.
 
     Args:
-        message: which of the two.
+        message: which of these.
         active: sessions that were open; 0 when that is not the reason.
         limit: how many may be.
     """
@@ -145,17 +169,31 @@ class WorkerError(EnvhubError):
         message: what it was doing and why it ended.
         verdict: why the process ended, from `envhub_sandbox.Cause`; "" when unknown.
         output: what it had printed, the last part of it.
+        limit: the limit that was passed, by its name in env.toml; "" if none was.
+        allowed: by that limit, in the unit that its name ends in.
+        observed: likewise; 0 where it cannot be known.
     """
 
     code = "worker"
     retryable = True
 
     def __init__(
-        self, message: str, *, verdict: str = "", output: str = "", hint: str = ""
+        self,
+        message: str,
+        *,
+        verdict: str = "",
+        output: str = "",
+        limit: str = "",
+        allowed: float = 0,
+        observed: float = 0,
+        hint: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.verdict = verdict
         self.output = output
+        self.limit = limit
+        self.allowed = allowed
+        self.observed = observed
 
 
 class WorkerStartFailed(WorkerError):
@@ -172,14 +210,17 @@ class WorkerLost(WorkerError):
 
 
 class LimitExceeded(WorkerError):
-    """The sandbox ended the process because it passed a limit of its policy."""
+    """The session was ended because it passed a limit of its environment."""
 
     code = "limit_exceeded"
     retryable = False
 
 
 class DeadlineExceeded(WorkerError):
-    """The call was not answered in time; the session's process was killed."""
+    """The call was not answered in time, or its episode's time was over.
+
+    The session's process was killed.
+    """
 
     code = "deadline_exceeded"
     retryable = False
@@ -205,9 +246,18 @@ class LocalProtocolError(ProtocolError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer sent something that the protocol forbids."""
+    """The peer sent something that the protocol forbids.
+
+    Args:
+        message: what.
+        frame_bytes: length of a frame that was too long; 0 if it was something else.
+    """
 
     code = "remote_protocol"
+
+    def __init__(self, message: str, *, frame_bytes: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.frame_bytes = frame_bytes
 
 
 class ManifestError(EnvhubError):

@@ -33,6 +33,7 @@ from envhub.wire.messages import (
 from envhub.wire.plain import NotPlain
 
 OPEN_TIMEOUT_S = 20.0  # the runner zygote may have to be started first
+_VERDICT_S = 5.0  # between the end of a sandbox and the hub's word on it; milliseconds
 _GRACE_S = 15.0  # for the keeper to kill, reap and say what it saw, after the time is over
 
 
@@ -50,6 +51,10 @@ class AgentRaised(Exception):
         self.message = message
 
 
+class _MemoryUsedUp(Exception):
+    """The agent's sandbox was killed: all of it together used too much memory."""
+
+
 class AgentStopped(Exception):
     """The agent's process ended, was too slow, or printed too much, before it answered."""
 
@@ -65,7 +70,8 @@ class Ran:
             None when it was cut short.
         cut: what cut it short: "timeout", "output", "memory", "killed"; or None.
         alive: False when the interpreter's process ended. The next run starts a new one on
-            the same files.
+            the same files; where all of the sandbox together had used too much memory, on
+            none, for files are memory.
     """
 
     stdout: str
@@ -111,6 +117,24 @@ class _Broker:
             except OSError:
                 pass  # the hub is gone, and so will everything be
 
+    def why_ended(self, number: int) -> str:
+        """Return the verdict on a sandbox that has hung up; "" if the hub does not say it."""
+        with self._lock:
+            try:
+                self._hub.settimeout(_VERDICT_S)
+                while number not in self.ended:
+                    data = self._hub.recv(MAX_BROKER_BYTES)
+                    if not data:
+                        return ""
+                    note = decode(BROKER_REPLIES, data)
+                    if isinstance(note, AgentEnded):
+                        self.ended[note.agent] = note
+                return self.ended[number].cause
+            except OSError:
+                return ""
+            finally:
+                self._hub.settimeout(OPEN_TIMEOUT_S)
+
     def _wait_for(self, number: int) -> socket.socket:
         while True:
             data, descriptors, _, _ = socket.recv_fds(self._hub, MAX_BROKER_BYTES, 1)
@@ -154,6 +178,7 @@ class AgentSandbox:
         self._number = number
         self._channel = Channel(keeper)
         self._open = True
+        self._used_up = False
 
     @classmethod
     def open(cls) -> AgentSandbox:
@@ -192,7 +217,10 @@ class AgentSandbox:
         Raises:
             AgentSandboxFailed: the sandbox itself is gone.
         """
-        reply = self._ask({"run": code, "stdin": stdin, "timeout_s": timeout_s}, timeout_s)
+        try:
+            reply = self._ask({"run": code, "stdin": stdin, "timeout_s": timeout_s}, timeout_s)
+        except _MemoryUsedUp:
+            return Ran("", "", None, "memory", alive=False)
         try:
             return msgspec.convert(reply, _RanReply, strict=True).ran
         except msgspec.ValidationError as error:
@@ -210,7 +238,10 @@ class AgentSandbox:
         """
         arguments = {"args": plain.to_json(list(args)), "kwargs": plain.to_json(kwargs)}
         request = {"call": function, **arguments, "timeout_s": timeout_s}
-        reply = self._ask(request, timeout_s)
+        try:
+            reply = self._ask(request, timeout_s)
+        except _MemoryUsedUp:
+            raise AgentStopped("memory") from None
         match reply:
             case {"value": str(value)}:
                 try:
@@ -230,6 +261,7 @@ class AgentSandbox:
 
     def close(self) -> None:
         """Kill everything in the sandbox. Idempotent."""
+        self._used_up = False
         if self._open:
             self._open = False
             self._channel.socket.close()
@@ -242,7 +274,15 @@ class AgentSandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _replace(self) -> None:
+        """Go on in an empty sandbox: agent code must not be able to end an episode so."""
+        fresh = AgentSandbox.open()
+        self._number, self._channel = fresh._number, fresh._channel
+        self._open, self._used_up = True, False
+
     def _ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        if self._used_up:
+            self._replace()
         if not self._open:
             raise AgentSandboxFailed("the agent's sandbox is closed")
         try:
@@ -253,8 +293,12 @@ class AgentSandbox:
             self.close()
             raise AgentSandboxFailed(f"the agent's sandbox is gone: {error}") from None
         if reply is None:
+            cause = _broker.why_ended(self._number) if _broker is not None else ""
             self.close()
-            raise AgentSandboxFailed("the agent's sandbox ended")
+            self._used_up = cause == "memory_limit"
+            if self._used_up:
+                raise _MemoryUsedUp
+            raise AgentSandboxFailed(f"the agent's sandbox ended: {cause or 'nobody says why'}")
         return reply
 
 

@@ -29,6 +29,7 @@ from envhub.wire.messages import (
     encode,
 )
 from envhub_sandbox import SandboxError
+from envhub_sandbox.verdict import HOST_MEMORY
 
 MAX_AGENTS = 4  # at once: a session then holds eight descriptors of the hub
 _FORK_S = 15.0
@@ -41,6 +42,7 @@ class Broker:
     Args:
         process: whose `broker` socket is served.
         runner: returns the worker that agent sandboxes are forked from.
+        hold: puts the limits of an agent sandbox around its process.
         tasks: where forks run.
     """
 
@@ -48,6 +50,7 @@ class Broker:
         self,
         process: SessionProcess,
         runner: Callable[[], Awaitable[Worker]],
+        hold: Callable[[ForkedProcess], None],
         tasks: TaskGroup,
     ) -> None:
         assert process.broker is not None
@@ -55,6 +58,7 @@ class Broker:
         self._socket = process.broker
         self._socket.setblocking(False)
         self._runner = runner
+        self._hold = hold
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._opening: set[int] = set()
@@ -122,6 +126,7 @@ class Broker:
                 self._taken -= 1
                 raise
             with theirs:
+                self._hold(process)
                 self._agents[number] = process
                 self._loop.add_reader(process.pidfd, self._note_end, number, process)
                 if not self._closed:
@@ -152,7 +157,9 @@ class Broker:
         if self._agents.pop(number, None) is not None:
             self._taken -= 1
             process.close_descriptors()
-            self._tell(AgentEnded(number, verdict.cause, verdict.detail))
+            # the machine's want of memory is no fault of the agent
+            cause = HOST_MEMORY if verdict.limit == HOST_MEMORY else verdict.cause
+            self._tell(AgentEnded(number, cause, verdict.detail))
 
     async def _end(self, process: ForkedProcess) -> None:
         if process.pidfd >= 0:

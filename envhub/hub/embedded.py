@@ -14,19 +14,28 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import envhub_sandbox
-from envhub.errors import HubForked, RemoteProtocolError, SessionClosed, WorkerError
+from envhub.errors import (
+    DeadlineExceeded,
+    EnvhubError,
+    HubForked,
+    RemoteProtocolError,
+    SessionClosed,
+    WorkerError,
+)
 from envhub.hub import calls
+from envhub.hub import caps as limits
 from envhub.hub.background import BackgroundHub
 from envhub.hub.exchange import Exchange
 from envhub.hub.hub import Hub
 from envhub.hub.pool import Lease, Pool
 from envhub.hub.results import Record, StepResult
+from envhub.hub.tenure import Deadline
 from envhub.wire.lifecycle import State
 from envhub.wire.messages import (
     Close,
@@ -51,6 +60,7 @@ def make(
     envs: str | Path | Iterable[str | Path] = (),
     isolation: str = "strict",
     launcher: str = "auto",
+    caps: Mapping[str, float] | None = None,
 ) -> EmbeddedSession:
     """Return a session of environment `name`, in a sandbox on this machine.
 
@@ -66,14 +76,17 @@ def make(
         envs: folders to look in first.
         isolation: "strict", or "none" in so many words.
         launcher: "auto", "bubblewrap" or "built-in".
+        caps: the most that a manifest may ask for; see `Hub`.
 
     Raises: as `Hub.open`.
     """
     folders = (str(envs),) if isinstance(envs, str | Path) else tuple(str(p) for p in envs)
-    key = (folders, isolation, launcher, os.getcwd())
+    capped = limits.checked(caps or {})
+    key = (folders, isolation, launcher, tuple(sorted(capped.items())), os.getcwd())
     with _hubs_lock:
         if key not in _hubs or not _hubs[key].alive:
-            _hubs[key] = BackgroundHub(Hub(folders, isolation=isolation, launcher=launcher))
+            hub = Hub(folders, isolation=isolation, launcher=launcher, caps=capped)
+            _hubs[key] = BackgroundHub(hub)
         background = _hubs[key]
     return EmbeddedSession(background, name)
 
@@ -87,7 +100,8 @@ def close_hubs() -> None:
         background.close()
 
 
-_hubs: dict[tuple[tuple[str, ...], str, str, str], BackgroundHub] = {}
+_Key = tuple[tuple[str, ...], str, str, tuple[tuple[str, float], ...], str]
+_hubs: dict[_Key, BackgroundHub] = {}
 _hubs_lock = threading.Lock()
 atexit.register(close_hubs)
 
@@ -112,12 +126,14 @@ class EmbeddedSession:
         self._background = background
         self._name = name
         self._place = background.do(background.hub.reserve(name))
+        self._tenure = self._place.tenure
         self._pool: Pool = self._place.pool
         self._lease: Lease | None = None
-        self._exchange = Exchange()
+        self._exchange = Exchange(self._pool.manifest.limits)
         self._closed = False
         try:
             self._start()
+            self._tenure.opened()
         except BaseException:
             self.close()
             raise
@@ -127,26 +143,25 @@ class EmbeddedSession:
     ) -> StepResult:
         """Begin an episode. Arguments and errors are those of `Session.reset`."""
         data = calls.options(seed, episode_id, options)
-        lease, pristine = self._lease, self._pool.manifest.reset == "pristine"
-        if pristine and lease is not None and lease.process.used:
-            self._end_process(ask=True)
-        deadline_s = self._pool.manifest.deadlines.reset_s
-        reply = self._call("reset", lambda op: Reset(op, "msgpack", data), deadline_s)
+        reply = self._call("reset", lambda op: Reset(op, "msgpack", data))
         return calls.result(calls.expect(reply, Observed))
 
     def step(self, action: Any) -> StepResult:
         """Take one action. Arguments and errors are those of `Session.step`."""
         data = calls.action(action)
-        deadline_s = self._pool.manifest.deadlines.step_s
-        reply = self._call("step", lambda op: Step(op, "msgpack", data), deadline_s)
+        reply = self._call("step", lambda op: Step(op, "msgpack", data))
         return calls.result(calls.expect(reply, Observed))
 
     @property
     def state(self) -> Record:
         """The environment's state."""
-        deadline_s = self._pool.manifest.deadlines.state_s
-        reply = self._call("state", lambda op: GetState(op, "msgpack"), deadline_s)
+        reply = self._call("state", lambda op: GetState(op, "msgpack"))
         return calls.state(calls.expect(reply, StateRead).payload)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits in force by name, the hub's caps applied; 0 is no limit."""
+        return limits.in_force(self._pool.manifest)
 
     @property
     def output(self) -> str:
@@ -156,8 +171,9 @@ class EmbeddedSession:
     @property
     def receipt(self) -> Receipt:
         """Which isolation is live around the session's process, confirmed from outside."""
-        if self._lease is None:
+        if not self.pid:
             raise SessionClosed("the session has no process")
+        assert self._lease is not None
         tier = self._background.hub.starter.isolation
         receipt = Receipt(tier, self._lease.launcher, self._lease.process.layers)
         return envhub_sandbox.confirm(receipt, self._lease.process.pid)
@@ -165,13 +181,16 @@ class EmbeddedSession:
     @property
     def pid(self) -> int:
         """The number of the session's process on this machine; 0 if it has none."""
-        return self._lease.process.pid if self._lease is not None else 0
+        lease = self._lease
+        return lease.process.pid if lease is not None and lease.process.pidfd >= 0 else 0
 
     def close(self) -> None:
         """Close the environment, and give the place back. Idempotent; nothing in a fork."""
         if self._closed or os.getpid() != self._background.owner:
             return
         self._closed = True
+        if not self._tenure.close():
+            return  # the hub has closed it, and given the place back
         try:
             self._end_process(ask=True)
             self._background.do(self._place.aclose())
@@ -193,7 +212,7 @@ class EmbeddedSession:
 
     def _start(self) -> Lease:
         self._lease = self._background.do(self._place.lease())
-        self._exchange = Exchange()
+        self._exchange = Exchange(self._pool.manifest.limits)
         return self._lease
 
     def _end_process(self, *, ask: bool) -> None:
@@ -202,14 +221,13 @@ class EmbeddedSession:
             return
         if ask and lease.process.used and self._exchange.state is State.READY:
             try:
-                _Poll(lease, self._exchange).call(
-                    "close", Close, self._pool.manifest.deadlines.close_s, self._verdict
-                )
+                deadline = self._tenure.deadline("close")
+                _Poll(lease, self._exchange).call("close", Close, deadline, self._verdict)
             except WorkerError:
                 pass  # it did not close in time, or died of it
         self._background.do(self._place.end(lease))
 
-    def _call(self, stage: str, request: Callable[[int], Request], deadline_s: float) -> Reply:
+    def _call(self, stage: str, request: Callable[[int], Request]) -> Reply:
         if os.getpid() != self._background.owner:
             raise HubForked(
                 "this process was forked after the session had been opened",
@@ -217,17 +235,46 @@ class EmbeddedSession:
             )
         if self._closed:
             raise SessionClosed("the session is closed")
+        try:
+            self._tenure.begin(stage)
+        except DeadlineExceeded:
+            self._end_process(ask=False)
+            raise
+        reply: Reply | None = None
+        lost = True
+        try:
+            reply = self._call_process(stage, request)
+            lost = False
+        except WorkerError:
+            raise
+        except EnvhubError:
+            lost = False
+            raise
+        finally:
+            self._tenure.end(stage, reply, lost=lost)
+        return reply
+
+    def _call_process(self, stage: str, request: Callable[[int], Request]) -> Reply:
         lease = self._lease
+        pristine = stage == "reset" and self._pool.manifest.reset == "pristine"
+        if lease is not None and pristine and lease.process.used:
+            self._end_process(ask=True)
+            lease = None
         if lease is not None and (
             lease.process.is_killed or self._exchange.state is not State.READY
         ):
-            self._end_process(ask=False)  # it ended between two calls, or in one cut short
+            verdict = self._verdict(lease)
+            self._end_process(ask=False)
+            if verdict.cause != "closed" and stage != "reset":
+                raise self._exchange.loss(verdict, during="between two calls")
             lease = None
         if lease is None:
             lease = self._start()
         lease.process.used = lease.process.used or stage != "state"
         try:
-            reply = _Poll(lease, self._exchange).call(stage, request, deadline_s, self._verdict)
+            deadline = self._tenure.deadline(stage)
+            poll = _Poll(lease, self._exchange)
+            reply = poll.call(stage, request, deadline, self._verdict)
         except WorkerError:
             self._end_process(ask=False)
             raise
@@ -251,7 +298,7 @@ class _Poll:
         self,
         stage: str,
         request: Callable[[int], Request],
-        deadline_s: float,
+        deadline: Deadline,
         verdict: Callable[[Lease], envhub_sandbox.Verdict],
     ) -> Reply:
         """Make one call and return its reply.
@@ -259,20 +306,21 @@ class _Poll:
         Raises:
             WorkerError: the process ended.
         """
-        deadline = time.monotonic() + deadline_s
+        frame = self._exchange.call(stage, request)
         try:
-            reply = self._converse(self._exchange.call(stage, request), deadline)
+            reply = self._converse(frame, deadline)
         except BaseException:  # KeyboardInterrupt among them: nobody could place the reply
             self._process.kill("closed")
             raise
         self._read_output()
         if reply is None:
             self._exchange.ended()
-            raise self._exchange.loss(verdict(self._lease), deadline_s)
+            raise self._exchange.loss(verdict(self._lease))
         return reply
 
-    def _converse(self, unsent: bytes, deadline: float) -> Reply | None:
+    def _converse(self, unsent: bytes, deadline: Deadline) -> Reply | None:
         process = self._process
+        until = time.monotonic() + deadline.left_s
         channel = process.channel.fileno()
         poll = select.poll()
         poll.register(process.pidfd, select.POLLIN)
@@ -280,11 +328,11 @@ class _Poll:
         unsent = self._send(unsent)
         poll.register(channel, select.POLLIN | (select.POLLOUT if unsent else 0))
         while True:
-            left = deadline - time.monotonic()
+            left = until - time.monotonic()
             ready = dict(poll.poll(max(left, 0.0) * 1000))
             if left <= 0:  # also while something comes: a trickle would go on for ever
-                process.kill("deadline")
-                deadline = time.monotonic() + _CLOSE_S
+                process.kill(deadline.reason, deadline.passed)
+                until = time.monotonic() + _CLOSE_S
             if process.output in ready and not self._read_output():
                 poll.unregister(process.output)
             if channel in ready:
@@ -319,8 +367,8 @@ class _Poll:
             return None, False
         try:
             return self._exchange.receive(data), True
-        except RemoteProtocolError:
-            self._process.kill("protocol")
+        except RemoteProtocolError as error:
+            self._process.kill(*self._exchange.violation(error))
             return None, False
 
     def _read_output(self) -> bool:
@@ -331,6 +379,6 @@ class _Poll:
             return True
         except OSError:
             return False
-        if data and not self._exchange.printed(data):
-            self._process.kill("output_limit")
+        if data and (passed := self._exchange.printed(data)):
+            self._process.kill("output_limit", passed)
         return bool(data)

@@ -8,17 +8,26 @@ printed, and turns a failure into the error that the user sees.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from envhub import errors
 from envhub.errors import EnvhubError, EnvironmentFailed, RemoteProtocolError
-from envhub.wire.framing import FrameBuffer, encode_frame
+from envhub.wire.framing import MAX_FRAME_BYTES, FrameBuffer, encode_frame
 from envhub.wire.lifecycle import Event, State, after
 from envhub.wire.messages import REPLIES, Failed, Reply, Request, decode, encode
-from envhub_sandbox import Verdict
+from envhub_sandbox import Limits, OwnReason, Passed, Verdict
+from envhub_sandbox.verdict import HOST_MEMORY, NOTHING
 
 OUTPUT_KEPT_BYTES = 64 * 1024  # the tail; what a person reads of a log
-OUTPUT_MAX_BYTES = 16 * 1024 * 1024  # in one call; past it the process is killed
-_LIMITS = ("cpu_limit", "file_limit", "output_limit", "syscall_denied")
+_LIMITS = (
+    "cpu_limit",
+    "file_limit",
+    "frame_limit",
+    "memory_limit",
+    "output_limit",
+    "process_limit",
+    "syscall_denied",
+)
 # what a session's process may say of itself; any other code is the environment's invention
 _SAID: tuple[type[EnvhubError], ...] = (
     errors.EnvironmentFailed,
@@ -31,11 +40,16 @@ _BY_CODE = {kind.code: kind for kind in _SAID}
 
 
 class Exchange:
-    """The sans-I/O half of a session process's link."""
+    """The sans-I/O half of a session process's link.
 
-    def __init__(self) -> None:
+    Args:
+        limits: of the session; those on output and frames are held here.
+    """
+
+    def __init__(self, limits: Limits) -> None:
         self.state = after(State.STARTING, Event.ISOLATED)
-        self._frames = FrameBuffer()
+        self._limits = limits
+        self._frames = FrameBuffer(max_bytes=limits.frame_bytes)
         self._op = 0
         self._stage = ""
         self._output = bytearray()
@@ -47,14 +61,22 @@ class Exchange:
         Args:
             stage: "reset", "step"…, for messages.
             request: makes it from its number.
+
+        Raises:
+            InvalidOption: a reset's message is too long; nothing has been called.
+            InvalidAction: another's is.
         """
+        message, allowed = encode(request(self._op + 1)), self._limits.frame_bytes
+        if len(message) > allowed:
+            kind = errors.InvalidOption if stage == "reset" else errors.InvalidAction
+            raise kind(f"a message of {len(message)} bytes is over {allowed}")
         closing = stage == "close"
         self.state = after(self.state, Event.ASKED_TO_CLOSE if closing else Event.CALLED)
         self._op += 1
         self._stage = stage
         self._output.clear()
         self._printed_bytes = 0
-        return encode_frame(encode(request(self._op)))
+        return encode_frame(message)
 
     def receive(self, data: bytes) -> Reply | None:
         """Take bytes from the process; return the reply to the call, when it is whole.
@@ -76,12 +98,22 @@ class Exchange:
         self.state = after(self.state, Event.ANSWERED)
         return reply
 
-    def printed(self, data: bytes) -> bool:
-        """Take output of the process; False once it is too much."""
+    def violation(self, error: RemoteProtocolError) -> tuple[OwnReason, Passed]:
+        """Return what to kill the process for, after `receive` has refused its bytes."""
+        if not 0 < error.frame_bytes <= MAX_FRAME_BYTES:
+            return "protocol", NOTHING  # no worker of ours sends that: it is no length
+        allowed = self._limits.frame_bytes
+        return "frame_limit", Passed("frame_bytes", allowed, error.frame_bytes)
+
+    def printed(self, data: bytes) -> Passed | None:
+        """Take output of the process; return the limit once it is too much."""
         self._printed_bytes += len(data)
         self._output += data
         del self._output[:-OUTPUT_KEPT_BYTES]
-        return self._printed_bytes <= OUTPUT_MAX_BYTES
+        allowed = self._limits.output_bytes
+        if self._printed_bytes <= allowed:
+            return None
+        return Passed("output_bytes", allowed, self._printed_bytes)
 
     @property
     def output(self) -> str:
@@ -105,14 +137,28 @@ class Exchange:
             )
         return kind(message, hint=hint)
 
-    def loss(self, verdict: Verdict, deadline_s: float) -> EnvhubError:
-        """Return the error for a call during which the process ended."""
-        details = {"verdict": verdict.cause, "output": self.output}
+    def loss(self, verdict: Verdict, *, during: str = "") -> EnvhubError:
+        """Return the error for a call that the process's end left without an answer.
+
+        Args:
+            verdict: on that end.
+            during: when it ended, if not during that call.
+        """
+        during = during or f"during `{self._stage}`"
+        details: dict[str, Any] = {
+            "verdict": verdict.cause,
+            "output": self.output,
+            "limit": verdict.limit,
+            "allowed": verdict.allowed,
+            "observed": verdict.observed,
+        }
         if verdict.cause == "deadline":
-            return errors.DeadlineExceeded(
-                f"`{self._stage}` was not answered within {deadline_s:g} s", **details
-            )
-        what = f"the session's process, during `{self._stage}`, {verdict}"
-        if verdict.cause in _LIMITS:
+            allowed = f"{verdict.allowed:g} s"
+            what = f"`{self._stage}` was not answered within {allowed}"
+            return errors.DeadlineExceeded(what, **details)
+        what = f"the session's process, {during}, {verdict}"
+        if verdict.cause == "episode_deadline":
+            return errors.DeadlineExceeded(what, hint="reset begins another", **details)
+        if verdict.cause in _LIMITS and verdict.limit != HOST_MEMORY:
             return errors.LimitExceeded(what, **details)
-        return errors.WorkerLost(what, **details)
+        return errors.WorkerLost(what, **details)  # the machine's limit is not the session's

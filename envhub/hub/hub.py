@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -12,18 +12,23 @@ from types import TracebackType
 import anyio
 import psutil
 
-from envhub.errors import CapacityError, HubForked, UsageError
+from envhub.errors import CapacityError, EnvhubError, HubForked, UsageError
+from envhub.hub import caps as limits
 from envhub.hub.catalog import Catalog, search_path
 from envhub.hub.place import Place
 from envhub.hub.pool import Pool
 from envhub.hub.session import Session
 from envhub.hub.starter import Starter
+from envhub.hub.watchdog import LOOK_S, Watchdog
 from envhub.wire.messages import Described
+from envhub_sandbox import cgroups
+from envhub_sandbox.cgroups import Cgroups
 
 _SESSION_DESCRIPTORS = 8  # at most, with agent sandboxes
 _SESSION_BYTES = 6 * 1024 * 1024  # a coding session's three processes; others take a third
 _SPARE_DESCRIPTORS = 128  # for workers, the front door's listeners, and the user's program
 _QUEUE_S = 30.0
+_FLOOR_BYTES = 512 * 1024 * 1024  # kept free of the machine's memory; a twentieth, if less
 
 
 class Hub:
@@ -42,6 +47,15 @@ class Hub:
         launcher: "auto", "bubblewrap" or "built-in".
         max_sessions: at once; None counts what descriptors and memory allow.
         queue_s: how long `open` waits for a place.
+        caps: the most that a manifest may ask for, by the name of the limit: any key of
+            `[limits]` (but `niceness`) and `[deadlines]`. What asks for more gets the cap;
+            `Session.limits` says what is in force.
+        memory_floor_bytes: memory of the machine that is kept free: below it no session is
+            opened, below half of it the largest is killed. None takes 512 MiB, or a
+            twentieth of the machine's if that is less.
+        cgroup: below which sessions get control groups: "auto" for our own group of cgroup
+            v2, if it was delegated to us and we are alone in it; "off"; or the path of a group
+            in the hierarchy, such as "/envhub".
 
     Raises:
         UsageError: an argument is not one of these.
@@ -56,6 +70,9 @@ class Hub:
         launcher: str = "auto",
         max_sessions: int | None = None,
         queue_s: float = _QUEUE_S,
+        caps: Mapping[str, float] | None = None,
+        memory_floor_bytes: int | None = None,
+        cgroup: str = "auto",
     ) -> None:
         given = [envs] if isinstance(envs, str | Path) else envs
         self.catalog = Catalog(search_path(given))
@@ -64,6 +81,11 @@ class Hub:
             raise UsageError(f"`max_sessions` must be 1 or more, and is {max_sessions}")
         self._max_sessions = max_sessions
         self._queue_s = queue_s
+        self._caps = limits.checked(caps or {})
+        if memory_floor_bytes is None:
+            memory_floor_bytes = min(_FLOOR_BYTES, psutil.virtual_memory().total // 20)
+        self._watchdog = Watchdog(memory_floor_bytes)
+        self._cgroup = cgroup
         self._pools: dict[str, Pool] = {}
         self._described: dict[str, Described] = {}
         self._taken: set[Place] = set()
@@ -82,12 +104,26 @@ class Hub:
         """How many there are."""
         return int(self._places.total_tokens)
 
+    @property
+    def memory_control(self) -> str:
+        """What holds the memory of whole sessions: "cgroup v2", "cgroup v1" or "watchdog".
+
+        Known once the hub is open.
+        """
+        return self._watchdog.memory_control
+
     async def __aenter__(self) -> Hub:
-        """Take what the process may have of descriptors, and be ready to open sessions."""
+        """Take what the process may have of descriptors, and be ready to open sessions.
+
+        Raises:
+            UsageError: the control group that was named cannot be used.
+        """
         _raise_descriptor_limit()
+        self._watchdog.cgroups = _place_for_groups(self._cgroup)
         self._places = anyio.CapacityLimiter(self._max_sessions or _affordable_sessions())
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._open = True
+        self._tasks.start_soon(self._look_after)
         return self
 
     async def __aexit__(
@@ -111,6 +147,8 @@ class Hub:
         self._tasks.cancel_scope.cancel()
         # not with the body's error: a task group would wrap it, and it is none of the tasks'
         await self._stack.aclose()
+        with anyio.CancelScope(shield=True):
+            await self._watchdog.aclose()
 
     @asynccontextmanager
     async def session(self, name: str) -> AsyncIterator[Session]:
@@ -130,7 +168,8 @@ class Hub:
         Raises:
             UnknownEnvironment: there is none of that name; the hint has the nearest.
             ManifestError: its manifest is not valid.
-            CapacityError: no place became free in time, or the hub is closing.
+            CapacityError: no place became free in time, memory is short, or the hub is
+                closing.
             SandboxError: a layer of isolation is missing; the hint says what to do.
             WorkerStartFailed: the environment cannot be imported.
         """
@@ -149,6 +188,7 @@ class Hub:
         Raises: as `open`.
         """
         self.check_owner()
+        self._check_memory()
         pool = self._pool(name)
         holder = object()
         waiting = anyio.move_on_after(self._queue_s)
@@ -205,10 +245,48 @@ class Hub:
             raise CapacityError("the hub is not open", hint="use it as `async with Hub()`")
 
     def _pool(self, name: str) -> Pool:
-        manifest = self.catalog[name]
+        manifest = limits.lowered(self.catalog[name], self._caps)
         if name not in self._pools:
-            self._pools[name] = Pool(manifest, self.starter, self._tasks)
+            self._pools[name] = Pool(manifest, self.starter, self._tasks, self._watchdog)
         return self._pools[name]
+
+    def _check_memory(self) -> None:
+        if self._watchdog.is_short:
+            left = self._watchdog.available_bytes // 1024**2
+            kept = self._watchdog.floor_bytes // 1024**2
+            raise CapacityError(
+                f"the machine is short of memory: {left} MiB are left, {kept} are kept free",
+                active=self.active_sessions,
+                limit=self.max_sessions,
+                hint="close sessions, or lower memory_floor_bytes",
+            )
+
+    async def _look_after(self) -> None:
+        """Hold, again and again, what the kernel does not: clocks, and memory of sessions."""
+        while True:
+            await anyio.sleep(LOOK_S)
+            for place in [place for place in self._taken if place.look()]:
+                self._tasks.start_soon(_close_idle, place)
+            try:
+                await self._watchdog.look()
+            except OSError:
+                pass  # no descriptor is free to look with; there may be at the next look
+
+
+async def _close_idle(place: Place) -> None:
+    try:
+        await place.aclose()
+    except EnvhubError:
+        pass  # its environment could not close, and nobody is here to be told
+
+
+def _place_for_groups(cgroup: str) -> Cgroups | None:
+    if cgroup == "off":
+        return None
+    try:
+        return cgroups.find("" if cgroup == "auto" else cgroup)
+    except OSError as error:
+        raise UsageError(f"the control group `{cgroup}` cannot be used: {error}") from error
 
 
 def _raise_descriptor_limit() -> None:

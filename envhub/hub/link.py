@@ -6,14 +6,16 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from envhub.errors import RemoteProtocolError
+from envhub.errors import EnvhubError, RemoteProtocolError
 from envhub.hub.exchange import Exchange
 from envhub.hub.process import SessionProcess
+from envhub.hub.tenure import Deadline
 from envhub.wire.lifecycle import State
 from envhub.wire.messages import Failed, Reply, Request
 
 _READ_BYTES = 64 * 1024
 _END_AFTER_HANG_UP_S = 1.0
+_EARLY_S = 0.002  # uvloop counts whole milliseconds, and may be one early
 
 
 class Link:
@@ -25,7 +27,7 @@ class Link:
 
     def __init__(self, process: SessionProcess) -> None:
         self._process = process
-        self._exchange = Exchange()
+        self._exchange = Exchange(process.limits)
         self._loop = asyncio.get_running_loop()
         self._reply: asyncio.Future[Reply | None] | None = None
         self._unsent = b""
@@ -46,7 +48,7 @@ class Link:
         return not self._process.is_killed and self._exchange.state is State.READY
 
     async def call(
-        self, stage: str, request: Callable[[int], Request], deadline_s: float
+        self, stage: str, request: Callable[[int], Request], deadline: Deadline
     ) -> Reply:
         """Make one call and return its reply.
 
@@ -55,10 +57,11 @@ class Link:
         Raises:
             EnvhubError: as the reply says, or because the process ended.
         """
+        frame = self._exchange.call(stage, request)
         self._reply = self._loop.create_future()
-        timer = self._loop.call_later(deadline_s, self._process.kill, "deadline")
+        timer = self._loop.call_later(deadline.left_s + _EARLY_S, self._kill_at, deadline)
         try:
-            self._send(self._exchange.call(stage, request))
+            self._send(frame)
             reply = await self._reply
         except BaseException:
             self._process.kill("closed")
@@ -69,11 +72,19 @@ class Link:
         if reply is None:
             verdict = await self._process.wait_verdict()
             self._read_output()
-            raise self._exchange.loss(verdict, deadline_s)
+            raise self._exchange.loss(verdict)
         self._read_output()
         if isinstance(reply, Failed):
             raise self._exchange.failure(reply)
         return reply
+
+    async def loss_between_calls(self) -> EnvhubError | None:
+        """Return the error for a process that ended by itself, or at a limit, between calls."""
+        verdict = await self._process.wait_verdict()
+        self._read_output()
+        if verdict.cause == "closed":
+            return None  # by us, for a call that was cancelled: its caller knows
+        return self._exchange.loss(verdict, during="between two calls")
 
     @property
     def output(self) -> str:
@@ -90,6 +101,9 @@ class Link:
             self._loop.remove_writer(descriptor)
         self._listened = ()
         self._resolve(None)
+
+    def _kill_at(self, deadline: Deadline) -> None:
+        self._process.kill(deadline.reason, deadline.passed)
 
     def _send(self, frame: bytes) -> None:
         try:
@@ -128,8 +142,8 @@ class Link:
             return
         try:
             reply = self._exchange.receive(data)
-        except RemoteProtocolError:
-            self._process.kill("protocol")
+        except RemoteProtocolError as error:
+            self._process.kill(*self._exchange.violation(error))
             return
         if reply is not None:
             self._resolve(reply)
@@ -141,8 +155,8 @@ class Link:
             return
         if not data:
             self._loop.remove_reader(self._process.output)
-        elif not self._exchange.printed(data):
-            self._process.kill("output_limit")
+        elif passed := self._exchange.printed(data):
+            self._process.kill("output_limit", passed)
 
     def _note_end(self) -> None:
         self._loop.remove_reader(self._process.pidfd)

@@ -11,10 +11,18 @@ import msgspec
 from msgspec import Meta, Struct
 
 from envhub.errors import ManifestError
+from envhub.wire.framing import MAX_FRAME_BYTES
 from envhub_sandbox import Limits
+from envhub_sandbox.policy import OPTIONAL_LIMITS
 
 FILE = "env.toml"
-Seconds = Annotated[float, Meta(gt=0, le=7 * 24 * 3600)]
+_WEEK_S = 7 * 24 * 3600
+Seconds = Annotated[float, Meta(gt=0, le=_WEEK_S)]
+OptionalSeconds = Annotated[float, Meta(ge=0, le=_WEEK_S)]
+# an agent sandbox has no frames of its own, and its keeper bounds what it prints
+NOT_OF_AGENTS = ("output_bytes", "frame_bytes")
+_LEAST = {"frame_bytes": 4096, "niceness": 0, **dict.fromkeys(OPTIONAL_LIMITS, 0)}
+_MOST = {"frame_bytes": MAX_FRAME_BYTES, "niceness": 19}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _ENTRY = re.compile(r"[A-Za-z_]\w*:[A-Za-z_]\w*")
 
@@ -22,12 +30,18 @@ _ENTRY = re.compile(r"[A-Za-z_]\w*:[A-Za-z_]\w*")
 class Deadlines(Struct, frozen=True, forbid_unknown_fields=True):
     """Wall-clock limits, in seconds. Past one, the session's process is killed.
 
+    The last two are for the session, and 0, the default, is no limit: how long an episode
+    may take, and whether its client may think for an hour, only its author knows.
+
     Args:
         start_s: for importing the environment, and for isolating one session.
         reset_s: for one reset, the constructor included the first time.
         step_s: for one step.
         state_s: for reading the state.
         close_s: for closing; after it the process is killed without a word.
+        episode_s: from the answer of a reset to the end of the episode. Past it the step
+            under way is cut, and only a reset is answered.
+        idle_s: between two calls. Past it the session is closed, and its place is free.
     """
 
     start_s: Seconds = 60.0
@@ -35,6 +49,8 @@ class Deadlines(Struct, frozen=True, forbid_unknown_fields=True):
     step_s: Seconds = 60.0
     state_s: Seconds = 10.0
     close_s: Seconds = 2.0
+    episode_s: OptionalSeconds = 0.0
+    idle_s: OptionalSeconds = 0.0
 
 
 class Runner(Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,20 +129,28 @@ def read(folder: Path) -> Manifest:
 
 
 def _check_limits(path: Path, data: dict[str, Any]) -> None:
-    """`Limits` is a plain dataclass of another package, so unknown keys are refused here."""
-    known = Limits().as_dict()
+    """`Limits` is a plain dataclass of another package, so its keys are checked here."""
+    known = list(Limits().as_dict())
     tables = {
-        "$.limits": data.get("limits", {}),
-        "$.runner.limits": data.get("runner", {}).get("limits", {}),
+        "$.limits": (data.get("limits", {}), known),
+        "$.runner.limits": (
+            data.get("runner", {}).get("limits", {}),
+            [name for name in known if name not in NOT_OF_AGENTS],
+        ),
     }
-    for where, table in tables.items():
+    for where, (table, names) in tables.items():
         for key, value in table.items():
-            if key not in known:
+            if key not in names:
                 raise ManifestError(
                     f"`{path}`: unknown key `{key}` - at `{where}`",
-                    hint=f"the limits are {', '.join(known)}",
+                    hint=f"the limits are {', '.join(names)}",
                 )
-            if value < 0:
+            least, most = _LEAST.get(key, 1), _MOST.get(key)
+            if value < least:
                 raise ManifestError(
-                    f"`{path}`: expected 0 or more, got {value} - at `{where}.{key}`"
+                    f"`{path}`: expected {least} or more, got {value} - at `{where}.{key}`"
+                )
+            if most is not None and value > most:
+                raise ManifestError(
+                    f"`{path}`: expected {most} or less, got {value} - at `{where}.{key}`"
                 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from envhub.errors import SessionClosed
 from envhub.hub.pool import Lease, Pool
+from envhub.hub.tenure import Tenure
 
 
 class Place:
@@ -18,6 +18,7 @@ class Place:
 
     def __init__(self, pool: Pool, release: Callable[[], None]) -> None:
         self.pool = pool
+        self.tenure = Tenure(pool.manifest.deadlines)
         self._release = release
         self._held: dict[int, Lease] = {}
         self._before_close: Callable[[], Awaitable[None]] | None = None
@@ -35,7 +36,7 @@ class Place:
         lease = await self.pool.lease()
         if self._closed:
             await self.pool.end(lease)
-            raise SessionClosed("the session is closed")
+            raise self.tenure.closed()
         self._held[id(lease)] = lease
         return lease
 
@@ -43,6 +44,20 @@ class Place:
         """End a process. Idempotent."""
         if self._held.pop(id(lease), None) is not None:
             await self.pool.end(lease)
+
+    def look(self) -> bool:
+        """Kill what has outlived its episode. Return whether nobody has called for too long.
+
+        A session that is left alone must be closed then, by `aclose`.
+        """
+        if overdue := self.tenure.overdue():
+            for lease in self._held.values():
+                lease.process.kill("episode_deadline", overdue)
+        idle = self.tenure.idle()
+        if idle is not None and self._before_close is None:  # nobody to ask it to close
+            for lease in self._held.values():
+                lease.process.kill("idle", idle)
+        return idle is not None
 
     async def aclose(self) -> None:
         """End what is left, and give the place back. Idempotent."""

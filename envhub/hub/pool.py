@@ -19,10 +19,11 @@ from envhub.errors import CapacityError, EnvhubError, WorkerStartFailed
 from envhub.hub import views
 from envhub.hub.broker import Broker
 from envhub.hub.manifest import Manifest
-from envhub.hub.process import SessionProcess
+from envhub.hub.process import ForkedProcess, SessionProcess
 from envhub.hub.starter import Starter
+from envhub.hub.watchdog import Watchdog
 from envhub.hub.worker import Worker
-from envhub_sandbox import SandboxError
+from envhub_sandbox import Limits, SandboxError
 
 READY = 2  # processes kept ahead: one for the next session, one while that is replaced
 
@@ -49,12 +50,16 @@ class Pool:
         manifest: of the environment.
         starter: starts workers.
         tasks: where background work runs; it outlives the pool.
+        watchdog: holds limits that rlimits cannot.
     """
 
-    def __init__(self, manifest: Manifest, starter: Starter, tasks: TaskGroup) -> None:
+    def __init__(
+        self, manifest: Manifest, starter: Starter, tasks: TaskGroup, watchdog: Watchdog
+    ) -> None:
         self.manifest = manifest
         self._starter = starter
         self._tasks = tasks
+        self._watchdog = watchdog
         self._worker: Worker | None = None
         self._runner: Worker | None = None
         self._starting = anyio.Lock()
@@ -79,7 +84,7 @@ class Pool:
         self._replenish()
         broker = None
         if process.broker is not None:
-            broker = Broker(process, self._ready_runner, self._tasks)
+            broker = Broker(process, self._ready_runner, self._hold_agent, self._tasks)
         launcher = self._worker.launcher if self._worker is not None else None
         return Lease(process, broker, launcher or "")
 
@@ -114,9 +119,19 @@ class Pool:
         return await self._fork(await self._ready_worker())
 
     async def _fork(self, worker: Worker) -> SessionProcess:
-        return await worker.fork(
+        process = await worker.fork(
             self.manifest.deadlines.start_s, broker=self.manifest.agent_code
         )
+        self._hold(process, self.manifest.limits)
+        return process
+
+    def _hold_agent(self, process: ForkedProcess) -> None:
+        self._hold(process, self.manifest.runner.limits)
+
+    def _hold(self, process: ForkedProcess, limits: Limits) -> None:
+        """Have limits held that the process cannot hold on itself."""
+        process.limits = limits
+        self._watchdog.watch(process, count_processes=not self._starter.strict)
 
     def _take_ready(self) -> SessionProcess | None:
         while self._ready:
@@ -227,5 +242,6 @@ class Pool:
 
 async def _end(process: SessionProcess) -> None:
     process.kill("closed")
-    await process.wait_verdict()
+    with anyio.CancelScope(shield=True):  # or nobody would give its descriptors back
+        await process.wait_verdict()
     process.close_descriptors()

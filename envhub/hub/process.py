@@ -12,7 +12,9 @@ import select
 import signal
 import socket
 
-from envhub_sandbox import Cause, OwnReason, Verdict, judge, syscalls
+from envhub_sandbox import Cause, Limits, OwnReason, Passed, Verdict, judge, syscalls
+from envhub_sandbox.cgroups import Leaf
+from envhub_sandbox.verdict import NOTHING
 
 _NOTE_S = 5.0  # between the end of a process and the zygote's word on it; milliseconds
 
@@ -25,6 +27,10 @@ class ForkedProcess:
         pid: its number on this machine, for looking at it; never for killing.
         cpu_limit_s: RLIMIT_CPU in force, 0 for none.
         own_group: without namespaces, also kill its process group.
+
+    Attributes:
+        limits: in force around it. The owner who knows them sets them.
+        leaf: its control group, if it has one.
     """
 
     def __init__(self, pidfd: int, pid: int, *, cpu_limit_s: int, own_group: bool) -> None:
@@ -32,17 +38,23 @@ class ForkedProcess:
         self.pid = pid
         self._cpu_limit_s = cpu_limit_s
         self._own_group = own_group
-        self._killed_for: OwnReason | None = None
+        self._killed_for: tuple[OwnReason, Passed] | None = None
+        self.limits = Limits(cpu_s=cpu_limit_s)
+        self.leaf: Leaf | None = None
         self._noted = asyncio.Event()
         self._verdict: Verdict | None = None
 
-    def kill(self, reason: OwnReason) -> None:
+    def kill(self, reason: OwnReason, passed: Passed = NOTHING) -> None:
         """Kill it and everything in its namespaces. The first reason given is the verdict's.
 
         May be called from any thread, and after the end.
+
+        Args:
+            reason: why.
+            passed: the limit that it passed, if that is why.
         """
         if self._verdict is None and self._killed_for is None:
-            self._killed_for = reason
+            self._killed_for = reason, passed
         if self.pidfd < 0:
             return
         try:
@@ -51,6 +63,8 @@ class ForkedProcess:
                 os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass  # it has ended by itself
+        if self._own_group and (leaf := self.leaf) is not None:
+            leaf.kill()  # what has left the process group, without a namespace
 
     @property
     def has_ended(self) -> bool:
@@ -71,20 +85,27 @@ class ForkedProcess:
 
     def note_end(self, status: int, cpu_s: float, peak_bytes: int) -> None:
         """Take the zygote's word on how it ended."""
+        reason, passed = self._killed_for or (None, NOTHING)
+        if reason is None and self.leaf is not None and (held := self.leaf.passed()):
+            reason, passed = "memory_limit", held
         self._settle(
             judge(
                 status,
-                killed_for=self._killed_for,
+                killed_for=reason,
+                passed=passed,
                 cpu_s=cpu_s,
                 peak_bytes=peak_bytes,
                 cpu_limit_s=self._cpu_limit_s,
+                file_limit_bytes=self.limits.file_bytes,
             )
         )
 
     def note_worker_lost(self) -> None:
         """The zygote is gone, and with it the process and what could be known of its end."""
-        cause: Cause = self._killed_for or "worker_lost"
-        self._settle(Verdict(cause))
+        reason, passed = self._killed_for or ("worker_lost", NOTHING)
+        cause: Cause = reason
+        found = (passed.limit, passed.allowed, passed.observed)
+        self._settle(Verdict(cause, 0, 0.0, 0, *found))
 
     async def wait_verdict(self) -> Verdict:
         """Wait until it has been reaped. The process must have ended, or been killed."""
@@ -97,7 +118,10 @@ class ForkedProcess:
         return self._verdict
 
     def close_descriptors(self) -> None:
-        """Give the pidfd back. Idempotent."""
+        """Give the pidfd and the control group back. Idempotent."""
+        if self.leaf is not None:
+            self.leaf.remove()
+            self.leaf = None
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1

@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 
 import envhub_sandbox
-from envhub.errors import SessionClosed, WorkerError
-from envhub.hub import calls
+from envhub.errors import DeadlineExceeded, EnvhubError, SessionClosed, WorkerError
+from envhub.hub import calls, caps
 from envhub.hub.link import Link
 from envhub.hub.manifest import Manifest
 from envhub.hub.place import Place
@@ -36,7 +36,7 @@ class Session:
     """Made by `Hub.session` or `Hub.open`. One call at a time; a second one waits its turn.
 
     After a WorkerError the episode is lost and the session is not: the next `reset` gets a
-    fresh process.
+    fresh process. Limits that were passed between two calls are told by the next one.
 
     Args:
         place: where its processes come from.
@@ -46,10 +46,12 @@ class Session:
 
     def __init__(self, place: Place, lease: Lease, tier: str) -> None:
         self._place = place
+        self._tenure = place.tenure
         self._lease: Lease | None = lease
         self._link: Link | None = Link(lease.process)
         self._tier = tier
         place.on_close(self.aclose)
+        place.tenure.opened()
         self._lock = anyio.Lock()
         self._closed = False
         self._described: Described | None = None
@@ -58,6 +60,11 @@ class Session:
     def manifest(self) -> Manifest:
         """The environment's manifest."""
         return self._place.pool.manifest
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits in force by name, the hub's caps applied; 0 is no limit."""
+        return caps.in_force(self.manifest)
 
     @property
     def output(self) -> str:
@@ -150,6 +157,7 @@ class Session:
         if self._closed:
             return
         self._closed = True
+        self._tenure.close()
         with anyio.CancelScope(shield=True):
             try:
                 if self._lock.locked():
@@ -175,45 +183,60 @@ class Session:
     async def _call(self, stage: str, request: Callable[[int], Request]) -> Reply:
         async with self._lock:
             self._check_open()
-            if stage == "reset" and self._needs_fresh_process():
-                await self._drop_process(ask=True)
-            link = await self._live_link()
-            if stage in ("reset", "step"):
-                assert self._lease is not None
-                self._lease.process.used = True
             try:
-                return await link.call(stage, request, self._deadline_s(stage))
-            except WorkerError:
-                closed = self._closed
+                self._tenure.begin(stage)
+            except DeadlineExceeded:
                 await self._drop_process(ask=False)
-                if closed:
-                    raise SessionClosed("the session was closed during the call") from None
                 raise
+            reply: Reply | None = None
+            lost = True
+            try:
+                reply = await self._call_process(stage, request)
+                lost = False
+            except WorkerError:
+                raise
+            except EnvhubError:
+                lost = False
+                raise
+            finally:
+                self._tenure.end(stage, reply, lost=lost)
+            return reply
+
+    async def _call_process(self, stage: str, request: Callable[[int], Request]) -> Reply:
+        if stage == "reset" and self._needs_fresh_process():
+            await self._drop_process(ask=True)
+        link = await self._live_link(stage)
+        if stage in ("reset", "step"):
+            assert self._lease is not None
+            self._lease.process.used = True
+        try:
+            return await link.call(stage, request, self._tenure.deadline(stage))
+        except WorkerError:
+            closed = self._closed
+            await self._drop_process(ask=False)
+            if closed:
+                raise SessionClosed("the session was closed during the call") from None
+            raise
 
     def _check_open(self) -> None:
         if self._closed:
-            raise SessionClosed("the session is closed")
+            raise self._tenure.closed()
 
     def _needs_fresh_process(self) -> bool:
         pristine = self.manifest.reset == "pristine"
         return pristine and self._lease is not None and self._lease.process.used
 
-    def _deadline_s(self, stage: str) -> float:
-        deadlines = self.manifest.deadlines
-        return {
-            "reset": deadlines.reset_s,
-            "step": deadlines.step_s,
-            "close": deadlines.close_s,
-        }.get(stage, deadlines.state_s)
-
-    async def _live_link(self) -> Link:
+    async def _live_link(self, stage: str) -> Link:
         if self._link is not None and not self._link.alive:
-            await self._drop_process(ask=False)  # it ended between two calls
+            loss = await self._link.loss_between_calls()
+            await self._drop_process(ask=False)
+            if loss is not None and stage != "reset":
+                raise loss
         if self._link is None:
             lease = await self._place.lease()
             if self._closed:
                 await self._place.end(lease)
-                raise SessionClosed("the session is closed")
+                raise self._tenure.closed()
             self._lease, self._link = lease, Link(lease.process)
         return self._link
 
@@ -225,7 +248,7 @@ class Session:
             return
         try:
             if ask and lease.process.used and link.alive:
-                await link.call("close", Close, self._deadline_s("close"))
+                await link.call("close", Close, self._tenure.deadline("close"))
         except WorkerError:
             pass  # it did not close in time, or died of it
         finally:

@@ -53,7 +53,9 @@ class FrameBuffer:
             return None
         (length,) = HEADER.unpack_from(self._buffer)
         if length > self._max_bytes:
-            raise RemoteProtocolError(f"a frame of {length} bytes is over {self._max_bytes}")
+            raise RemoteProtocolError(
+                f"a frame of {length} bytes is over {self._max_bytes}", frame_bytes=length
+            )
         end = HEADER.size + length
         if len(self._buffer) < end:
             return None

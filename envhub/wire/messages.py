@@ -196,7 +196,7 @@ class AgentEnded(Message, frozen=True):
 
     Args:
         agent: which one.
-        cause: from `envhub_sandbox.Cause`.
+        cause: from `envhub_sandbox.Cause`, or "host_memory" when the machine ran short.
         detail: exit code or signal number.
     """
 

@@ -31,12 +31,13 @@ class _Loaded:
 def main() -> None:
     """Import the environment once, then fork session processes until the hub hangs up."""
     spec = json.loads(sys.argv[1])
+    limits = Limits.from_dict(spec["limits"])
     loaded = _Loaded()
 
     def prepare() -> dict[str, Any]:
         environment = load(spec["folder"], spec["entry"])
         loaded.shell = session.shell_for(environment)
-        loaded.answering = Answering(environment, schema.read(environment))
+        loaded.answering = Answering(environment, schema.read(environment), limits.frame_bytes)
         rehearsal.run(loaded.shell)
         return {"title": environment.__name__}
 
@@ -47,7 +48,7 @@ def main() -> None:
         socket.socket(fileno=int(sys.argv[2])),
         prepare=prepare,
         begin=begin,
-        limits=Limits.from_dict(spec["limits"]),
+        limits=limits,
         strict=spec["strict"],
     )
 

@@ -25,7 +25,7 @@ from envhub.errors import (
     ResetNeeded,
     UsageError,
 )
-from envhub.wire.framing import encode_frame
+from envhub.wire.framing import MAX_FRAME_BYTES, encode_frame
 from envhub.wire.messages import (
     MAX_TEXT,
     Close,
@@ -55,13 +55,24 @@ class Answering:
     Args:
         environment: its class, called without arguments.
         signature: what its annotations say.
+        frame_bytes: longest reply.
     """
 
-    def __init__(self, environment: type, signature: Signature) -> None:
+    def __init__(
+        self, environment: type, signature: Signature, frame_bytes: int = MAX_FRAME_BYTES
+    ) -> None:
         self._class = environment
         self._signature = signature
+        self._frame_bytes = frame_bytes
         self._environment: Any = None
         self._in_episode = False
+
+    def framed(self, reply: Reply) -> bytes:
+        """Return the reply as bytes for the hub; one that is too long becomes a failure."""
+        try:
+            return encode_frame(encode(reply), max_bytes=self._frame_bytes)
+        except LocalProtocolError as error:
+            return encode_frame(encode(failed(reply.op, ValueError(f"the reply: {error}"))))
 
     def answer(self, request: Request) -> Reply:
         """Return the reply to one request. Never raises: an author's errors become Failed."""
@@ -163,14 +174,6 @@ class Answering:
         """Return the environment's own `_async` twin, as OpenEnv does, else the method."""
         twin = getattr(self._environment, f"{name}_async", None)
         return twin if callable(twin) else getattr(self._environment, name)
-
-
-def framed(reply: Reply) -> bytes:
-    """Return the reply as bytes for the hub; one that is too large becomes a failure."""
-    try:
-        return encode_frame(encode(reply))
-    except LocalProtocolError as error:
-        return encode_frame(encode(failed(reply.op, ValueError(f"the reply: {error}"))))
 
 
 def failed(op: int, error: BaseException) -> Failed:

@@ -16,7 +16,7 @@ from typing import Any
 
 from envhub.wire.framing import FrameBuffer
 from envhub.wire.messages import REQUESTS, Close, decode
-from envhub.worker.answer import Answering, framed
+from envhub.worker.answer import Answering
 
 _READ_BYTES = 64 * 1024
 
@@ -48,6 +48,6 @@ async def _serve(hub: socket.socket, answering: Answering) -> None:
                 request = decode(REQUESTS, frame)
                 reply = await answering.answer_async(request, call)
                 sys.stdout.flush()
-                await loop.sock_sendall(hub, framed(reply))
+                await loop.sock_sendall(hub, answering.framed(reply))
                 if isinstance(request, Close):
                     return

@@ -18,7 +18,7 @@ from envhub.authoring import agent
 from envhub.errors import RemoteProtocolError
 from envhub.wire.framing import FrameBuffer
 from envhub.wire.messages import REQUESTS, Close, decode
-from envhub.worker.answer import Answering, framed
+from envhub.worker.answer import Answering
 
 _READ_BYTES = 64 * 1024  # larger reads cost more than they save, measured 4x at small frames
 
@@ -72,7 +72,7 @@ def _serve(hub: socket.socket, answering: Answering) -> None:
             request = decode(REQUESTS, frame)
             reply = answering.answer(request)
             sys.stdout.flush()
-            hub.sendall(framed(reply))
+            hub.sendall(answering.framed(reply))
             if isinstance(request, Close):
                 return
 

@@ -13,7 +13,8 @@ What is covered:
 What is not covered:
 - bugs of the Linux kernel itself: one kernel serves host and sandbox
 - side channels: timing, caches, load
-- memory of a whole session: the limits count each process
+- memory of a whole session, by itself: rlimits count each process. Its owner holds that,
+  with a control group where it has one
 - what a bound path gives away
 
 The names load on first use: a zygote and the sessions forked from it import this package,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .shown import system as system
     from .verdict import Cause as Cause
     from .verdict import OwnReason as OwnReason
+    from .verdict import Passed as Passed
     from .verdict import Verdict as Verdict
     from .verdict import judge as judge
 else:
@@ -57,6 +59,7 @@ else:
         "LayerFailed": "errors",
         "Limits": "policy",
         "OwnReason": "verdict",
+        "Passed": "verdict",
         "Receipt": "receipt",
         "SandboxError": "errors",
         "Verdict": "verdict",

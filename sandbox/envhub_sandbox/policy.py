@@ -12,6 +12,7 @@ from typing import Any
 
 MIB = 1024 * 1024
 WORKSPACE = "/workspace"
+SHARED_FILES_BYTES = 16 * MIB  # of /dev/shm, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,23 @@ def _shows(outer: Bind, bind: Bind) -> bool:
     return Path(outer.source) / below == Path(bind.source)
 
 
+# limits whose 0 means none; a 0 of the others would let nothing run
+OPTIONAL_LIMITS = ("session_memory_bytes", "address_bytes", "cpu_s")
+SESSION_MEMORY_FACTOR = 4  # of one process: honest environments have few that are large
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one session process and its children may use.
 
+    The kernel holds most of these by itself. `session_memory_bytes`, `output_bytes` and
+    `frame_bytes` are held by the owner, which ends the session.
+
     Args:
         memory_bytes: private memory of each process (RLIMIT_DATA). Past it, allocation fails.
+        session_memory_bytes: memory of all of them together, shared memory and the files in
+            /workspace, /tmp and /dev/shm included; 0 for no limit, -1 for four times
+            `memory_bytes`. Past it, the session is killed.
         address_bytes: address space of each process (RLIMIT_AS), shared mappings included;
             0 for no limit, which node, Java and Go need. Past it, allocation fails.
         cpu_s: CPU seconds of each process (RLIMIT_CPU); 0 for no limit. Past it, SIGXCPU,
@@ -92,10 +104,14 @@ class Limits:
         file_bytes: longest file (RLIMIT_FSIZE). Past it, EFBIG.
         disk_bytes: size of /workspace, and again of /tmp; both are memory. Past it, ENOSPC.
         disk_files: files in each of them. Past it, ENOSPC.
+        output_bytes: what may be printed during one call. Past it, the session is killed.
+        frame_bytes: longest message from the session, and to it. Past it, the session is
+            killed, or the caller is told.
         niceness: added to the nice value, 0 to 19.
     """
 
     memory_bytes: int = 1024 * MIB
+    session_memory_bytes: int = -1
     address_bytes: int = 0
     cpu_s: int = 0
     processes: int = 64
@@ -103,7 +119,19 @@ class Limits:
     file_bytes: int = 256 * MIB
     disk_bytes: int = 64 * MIB
     disk_files: int = 8192
+    output_bytes: int = 16 * MIB
+    frame_bytes: int = 64 * MIB  # one 4K RGB observation is 24 MiB
     niceness: int = 0
+
+    def __post_init__(self) -> None:
+        if self.session_memory_bytes < 0:
+            derived = SESSION_MEMORY_FACTOR * self.memory_bytes
+            object.__setattr__(self, "session_memory_bytes", derived)
+
+    @property
+    def file_memory_bytes(self) -> int:
+        """What the files of a session can hold at most, and they are memory."""
+        return 2 * self.disk_bytes + min(self.disk_bytes, SHARED_FILES_BYTES)
 
     def as_dict(self) -> dict[str, int]:
         """Return the limits as JSON can carry them."""

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from envhub.hub.embedded import EmbeddedSession, close_hubs
 ENVS = Path(__file__).parent / "envs"
 
 
-def make(name: str = "probe", **options: str) -> EmbeddedSession:
+def make(name: str = "probe", **options: Any) -> EmbeddedSession:
     return envhub.make(name, envs=ENVS, **options)
 
 

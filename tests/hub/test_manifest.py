@@ -21,7 +21,14 @@ MINIMAL = 'name = "x"\nentry = "env:X"\n'
         (MINIMAL + "sede = 1", "unknown field `sede`"),
         (MINIMAL + 'reset = "never"', "Invalid enum value 'never' - at `\\$.reset`"),
         (MINIMAL + "[limits]\nmemory = 1", "unknown key `memory`"),
-        (MINIMAL + "[limits]\nprocesses = -1", "expected 0 or more"),
+        (MINIMAL + "[limits]\nprocesses = 0", "1 or more, got 0 - at `\\$.limits.processes`"),
+        (MINIMAL + "[limits]\nsession_memory_bytes = -1", "expected 0 or more"),
+        (MINIMAL + "[limits]\nframe_bytes = 99", "expected 4096 or more, got 99"),
+        (MINIMAL + "[limits]\nframe_bytes = 67108865", "expected 67108864 or less"),
+        (MINIMAL + "[limits]\nniceness = 20", "19 or less, got 20 - at `\\$.limits.niceness`"),
+        (MINIMAL + "[runner.limits]\noutput_bytes = 9999", "unknown key `output_bytes`"),
+        (MINIMAL + "[deadlines]\nidle_s = -1", "`float` >= 0.0 - at `\\$.deadlines.idle_s`"),
+        (MINIMAL + "[limits]\nprocesses = 1.5", "got `float` - at `\\$.limits.processes`"),
         (MINIMAL + "[runner.limits]\nram = 1", "unknown key `ram` - at `\\$.runner.limits`"),
         (MINIMAL + "[deadlines]\nstep_s = 0", "step_s"),
         (MINIMAL + 'folder = "/"', "unknown key `folder`"),
@@ -43,6 +50,13 @@ def test_the_smallest_manifest_is_two_lines(tmp_path: Path) -> None:
 
     assert (read.name, read.entry, read.folder) == ("x", "env:X", str(tmp_path))
     assert read.deadlines.step_s == 60
+    assert (read.deadlines.episode_s, read.deadlines.idle_s) == (0, 0)
+
+
+def test_a_session_may_use_four_times_the_memory_of_a_process(tmp_path: Path) -> None:
+    (tmp_path / "env.toml").write_text(MINIMAL + "[limits]\nmemory_bytes = 1000000\n")
+
+    assert manifest.read(tmp_path).limits.session_memory_bytes == 4_000_000
 
 
 def test_the_first_match_on_the_path_wins_and_a_broken_one_does_not_hide_others(

@@ -9,12 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
-from envhub_sandbox import Cause, Limits, OwnReason, Verdict, judge
+from envhub_sandbox import Cause, Limits, OwnReason, Passed, Verdict, judge
+from envhub_sandbox.verdict import HOST_MEMORY
 from tests.sandbox.alone import Zygote, launchers
 from tests.sandbox.table import PRELUDE
 
 OWN_REASONS: tuple[OwnReason, ...] = (
-    "deadline", "output_limit", "protocol", "closed", "worker_lost",
+    "deadline", "episode_deadline", "idle", "output_limit", "frame_limit", "memory_limit",
+    "process_limit", "protocol", "closed", "worker_lost",
 )  # fmt: skip
 
 
@@ -102,6 +104,72 @@ def test_a_kill_after_all_cpu_time_was_used_is_the_limit(
 def test_a_verdict_says_itself_in_words(verdict: Verdict, ok: bool, words: str) -> None:
     assert verdict.ok is ok
     assert str(verdict) == words
+
+
+def past(cause: Cause, limit: str, allowed: float, observed: float) -> Verdict:
+    return Verdict(cause, 9, limit=limit, allowed=allowed, observed=observed)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (
+            past("memory_limit", "session_memory_bytes", 1 << 30, 1.2 * (1 << 30)),
+            "used 1.2 GiB of memory, allowed 1 GiB",
+        ),
+        (
+            past("memory_limit", HOST_MEMORY, 512 << 20, 200 << 20),
+            "killed because the machine had 200 MiB of memory left, and keeps 512 MiB",
+        ),
+        (
+            past("process_limit", "processes", 256, 300),
+            "ran 300 processes and threads, allowed 256",
+        ),
+        (
+            past("output_limit", "output_bytes", 1010, 5000),
+            "killed for printing too much: 4.88 KiB, allowed 1010 B",
+        ),
+        (
+            past("frame_limit", "frame_bytes", 64 << 20, 65 << 20),
+            "killed for too long a message: 65 MiB, allowed 64 MiB",
+        ),
+        (past("deadline", "step_s", 0.3, 0.3012), "killed at its deadline of 0.3 s"),
+        (
+            past("episode_deadline", "episode_s", 60, 60.04),
+            "killed at the end of its episode's time: 60 s, allowed 60 s",
+        ),
+        (
+            past("idle", "idle_s", 5, 5.4),
+            "closed for not being called: 5.4 s, allowed 5 s",
+        ),
+        (
+            past("file_limit", "file_bytes", 3 << 20, 0),
+            "wrote a file longer than its limit of 3 MiB",
+        ),
+        (
+            Verdict("cpu_limit", 9, cpu_s=2.04, limit="cpu_s", allowed=2, observed=2.04),
+            "used up its CPU time (2.0 s, allowed 2 s)",
+        ),
+    ],
+)
+def test_a_verdict_on_a_limit_has_its_numbers(verdict: Verdict, words: str) -> None:
+    assert str(verdict) == words
+
+
+def test_what_was_passed_is_the_verdicts_only_if_our_kill_ended_it() -> None:
+    passed = Passed("output_bytes", 10, 20)
+    killed = judge(9, killed_for="output_limit", passed=passed)
+
+    assert (killed.limit, killed.allowed, killed.observed) == ("output_bytes", 10, 20)
+    assert judge(by_exit(3), killed_for="output_limit", passed=passed) == Verdict("exited", 3)
+
+
+def test_the_kernels_own_limits_have_their_numbers() -> None:
+    cpu = judge(signal.SIGKILL, cpu_s=3.5, cpu_limit_s=3)
+    file = judge(signal.SIGXFSZ, file_limit_bytes=10)
+
+    assert (cpu.limit, cpu.allowed, cpu.observed) == ("cpu_s", 3, 3.5)
+    assert (file.limit, file.allowed, file.observed) == ("file_bytes", 10, 0)
 
 
 # ---------------------------------------------------------------- real ends of real processes
