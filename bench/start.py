@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -100,8 +101,8 @@ async def _warm(group: Group, plan: Plan, folder: Path) -> None:
 async def _worker(manifest: Manifest, launcher: str) -> Worker:
     return await Starter("strict", launcher).start(
         manifest.name,
-        views.worker_view(manifest),
-        views.worker_command(manifest, strict=True),
+        views.worker_view(manifest, {}),
+        partial(views.worker_command, manifest),
         deadline_s=manifest.deadlines.start_s,
         cpu_limit_s=0,
         on_end=lambda: None,

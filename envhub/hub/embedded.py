@@ -60,7 +60,10 @@ def make(
     envs: str | Path | Iterable[str | Path] = (),
     isolation: str = "strict",
     launcher: str = "auto",
+    exactly: bool = False,
+    allow_unprotected_agent_code: bool = False,
     caps: Mapping[str, float] | None = None,
+    variables: Iterable[str] = (),
 ) -> EmbeddedSession:
     """Return a session of environment `name`, in a sandbox on this machine.
 
@@ -74,18 +77,29 @@ def make(
     Args:
         name: of the environment.
         envs: folders to look in first.
-        isolation: "strict", or "none" in so many words.
+        isolation: the lowest tier that will do; see `Hub`, as for the rest.
         launcher: "auto", "bubblewrap" or "built-in".
+        exactly: take the tier of `isolation`, and no higher one.
+        allow_unprotected_agent_code: with isolation "none".
+        variables: of ours that the environment gets if its manifest names them.
         caps: the most that a manifest may ask for; see `Hub`.
 
     Raises: as `Hub.open`.
     """
     folders = (str(envs),) if isinstance(envs, str | Path) else tuple(str(p) for p in envs)
     capped = limits.checked(caps or {})
-    key = (folders, isolation, launcher, tuple(sorted(capped.items())), os.getcwd())
+    options: dict[str, Any] = {
+        "isolation": isolation,
+        "launcher": launcher,
+        "exactly": exactly,
+        "allow_unprotected_agent_code": allow_unprotected_agent_code,
+        "variables": frozenset([variables] if isinstance(variables, str) else variables),
+    }
+    caps_key = tuple(sorted(capped.items()))
+    key = (folders, caps_key, os.getcwd(), *options.values())
     with _hubs_lock:
         if key not in _hubs or not _hubs[key].alive:
-            hub = Hub(folders, isolation=isolation, launcher=launcher, caps=capped)
+            hub = Hub(folders, caps=capped, **options)
             _hubs[key] = BackgroundHub(hub)
         background = _hubs[key]
     return EmbeddedSession(background, name)
@@ -100,8 +114,7 @@ def close_hubs() -> None:
         background.close()
 
 
-_Key = tuple[tuple[str, ...], str, str, tuple[tuple[str, float], ...], str]
-_hubs: dict[_Key, BackgroundHub] = {}
+_hubs: dict[tuple[object, ...], BackgroundHub] = {}
 _hubs_lock = threading.Lock()
 atexit.register(close_hubs)
 
@@ -170,13 +183,11 @@ class EmbeddedSession:
 
     @property
     def receipt(self) -> Receipt:
-        """Which isolation is live around the session's process, confirmed from outside."""
+        """Which isolation is live around the session's process: see `Session.receipt`."""
         if not self.pid:
             raise SessionClosed("the session has no process")
         assert self._lease is not None
-        tier = self._background.hub.starter.isolation
-        receipt = Receipt(tier, self._lease.launcher, self._lease.process.layers)
-        return envhub_sandbox.confirm(receipt, self._lease.process.pid)
+        return self._lease.process.receipt
 
     @property
     def pid(self) -> int:

@@ -15,6 +15,7 @@ import psutil
 from envhub.errors import CapacityError, EnvhubError, HubForked, UsageError
 from envhub.hub import caps as limits
 from envhub.hub.catalog import Catalog, search_path
+from envhub.hub.manifest import Manifest
 from envhub.hub.place import Place
 from envhub.hub.pool import Pool
 from envhub.hub.session import Session
@@ -42,8 +43,12 @@ class Hub:
 
     Args:
         envs: folders with environments, searched before $ENVHUB_PATH, ./envs and share/.
-        isolation: "strict", or "none" in so many words. Below what is asked for the first
-            session fails with the missing layer and its fix.
+        isolation: the lowest tier that will do: "strict", "standard", "uid", "landlock", or
+            "best" for what there is; the highest that works is taken. Below it the first
+            session fails with the missing layer and its fix. "none" protects nothing.
+        exactly: take the tier of `isolation`, and no higher one.
+        allow_unprotected_agent_code: with isolation "none", let environments run agent code
+            that may then do on this machine all that this user may.
         launcher: "auto", "bubblewrap" or "built-in".
         max_sessions: at once; None counts what descriptors and memory allow.
         queue_s: how long `open` waits for a place.
@@ -53,6 +58,8 @@ class Hub:
         memory_floor_bytes: memory of the machine that is kept free: below it no session is
             opened, below half of it the largest is killed. None takes 512 MiB, or a
             twentieth of the machine's if that is less.
+        variables: names of environment variables of this process that environments get whose
+            manifests name them, too. They get no others.
         cgroup: below which sessions get control groups: "auto" for our own group of cgroup
             v2, if it was delegated to us and we are alone in it; "off"; or the path of a group
             in the hierarchy, such as "/envhub".
@@ -67,16 +74,19 @@ class Hub:
         envs: str | Path | Iterable[str | Path] = (),
         *,
         isolation: str = "strict",
+        exactly: bool = False,
+        allow_unprotected_agent_code: bool = False,
         launcher: str = "auto",
         max_sessions: int | None = None,
         queue_s: float = _QUEUE_S,
         caps: Mapping[str, float] | None = None,
         memory_floor_bytes: int | None = None,
+        variables: Iterable[str] = (),
         cgroup: str = "auto",
     ) -> None:
         given = [envs] if isinstance(envs, str | Path) else envs
         self.catalog = Catalog(search_path(given))
-        self.starter = Starter(isolation, launcher)
+        self.starter = Starter(isolation, launcher, exactly=exactly)
         if max_sessions is not None and max_sessions < 1:
             raise UsageError(f"`max_sessions` must be 1 or more, and is {max_sessions}")
         self._max_sessions = max_sessions
@@ -85,6 +95,8 @@ class Hub:
         if memory_floor_bytes is None:
             memory_floor_bytes = min(_FLOOR_BYTES, psutil.virtual_memory().total // 20)
         self._watchdog = Watchdog(memory_floor_bytes)
+        self._variables = frozenset([variables] if isinstance(variables, str) else variables)
+        self._unprotected = allow_unprotected_agent_code
         self._cgroup = cgroup
         self._pools: dict[str, Pool] = {}
         self._described: dict[str, Described] = {}
@@ -176,7 +188,7 @@ class Hub:
         place = await self.reserve(name)
         try:
             lease = await place.lease()
-            session = Session(place, lease, self.starter.isolation)
+            session = Session(place, lease)
         except BaseException:
             await place.aclose()
             raise
@@ -229,6 +241,15 @@ class Hub:
                 self._described[name] = await session.describe()
         return self._described[name]
 
+    def variables_not_allowed(self) -> dict[str, list[str]]:
+        """Return by environment which variables its manifest names and it does not get."""
+        asked = {name: self.catalog[name] for name in self.catalog.names()}
+        missing = {
+            name: [v for v in manifest.variables if v not in self._variables]
+            for name, manifest in asked.items()
+        }
+        return {name: variables for name, variables in missing.items() if variables}
+
     def check_owner(self) -> None:
         """Refuse a use after the end, or in a fork of the hub's process.
 
@@ -246,9 +267,21 @@ class Hub:
 
     def _pool(self, name: str) -> Pool:
         manifest = limits.lowered(self.catalog[name], self._caps)
+        if manifest.agent_code and self.starter.isolation == "none" and not self._unprotected:
+            raise UsageError(
+                f"environment `{name}` runs agent code, and isolation `none` holds nothing",
+                hint='`isolation="best"` takes what this machine has; '
+                "allow_unprotected_agent_code lets such code do all that you may",
+            )
         if name not in self._pools:
-            self._pools[name] = Pool(manifest, self.starter, self._tasks, self._watchdog)
+            handed = {v: os.environ[v] for v in self._allowed(manifest) if v in os.environ}
+            self._pools[name] = Pool(
+                manifest, self.starter, self._tasks, self._watchdog, handed
+            )
         return self._pools[name]
+
+    def _allowed(self, manifest: Manifest) -> list[str]:
+        return [name for name in manifest.variables if name in self._variables]
 
     def _check_memory(self) -> None:
         if self._watchdog.is_short:

@@ -19,6 +19,7 @@ FILE = "env.toml"
 _WEEK_S = 7 * 24 * 3600
 Seconds = Annotated[float, Meta(gt=0, le=_WEEK_S)]
 OptionalSeconds = Annotated[float, Meta(ge=0, le=_WEEK_S)]
+Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 # an agent sandbox has no frames of its own, and its keeper bounds what it prints
 NOT_OF_AGENTS = ("output_bytes", "frame_bytes")
 _LEAST = {"frame_bytes": 4096, "niceness": 0, **dict.fromkeys(OPTIONAL_LIMITS, 0)}
@@ -77,6 +78,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         version: of the environment.
         reset: "reuse" calls the environment's own reset in the same process; "pristine"
             gives each episode a fresh process.
+        variables: environment variables that it would like to have, by name. It gets those
+            that the operator allows, and no others.
         agent_code: it may open sandboxes for agent code.
         deadlines: see Deadlines.
         limits: of each session process, see `envhub_sandbox.Limits`.
@@ -89,6 +92,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
     version: str = "0.1.0"
     reset: Literal["reuse", "pristine"] = "reuse"
+    variables: tuple[Variable, ...] = ()
     agent_code: bool = False
     deadlines: Deadlines = Deadlines()
     limits: Limits = Limits()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -35,12 +37,10 @@ class Lease:
     Args:
         process: isolated, with nothing constructed when it is new.
         broker: what serves its wishes for agent sandboxes; None if it may have none.
-        launcher: who built its worker's sandbox, "" for nobody.
     """
 
     process: SessionProcess
     broker: Broker | None
-    launcher: str
 
 
 class Pool:
@@ -51,15 +51,22 @@ class Pool:
         starter: starts workers.
         tasks: where background work runs; it outlives the pool.
         watchdog: holds limits that rlimits cannot.
+        variables: environment variables that the operator allows it.
     """
 
     def __init__(
-        self, manifest: Manifest, starter: Starter, tasks: TaskGroup, watchdog: Watchdog
+        self,
+        manifest: Manifest,
+        starter: Starter,
+        tasks: TaskGroup,
+        watchdog: Watchdog,
+        variables: Mapping[str, str],
     ) -> None:
         self.manifest = manifest
         self._starter = starter
         self._tasks = tasks
         self._watchdog = watchdog
+        self._variables = variables
         self._worker: Worker | None = None
         self._runner: Worker | None = None
         self._starting = anyio.Lock()
@@ -85,8 +92,7 @@ class Pool:
         broker = None
         if process.broker is not None:
             broker = Broker(process, self._ready_runner, self._hold_agent, self._tasks)
-        launcher = self._worker.launcher if self._worker is not None else None
-        return Lease(process, broker, launcher or "")
+        return Lease(process, broker)
 
     async def end(self, lease: Lease) -> None:
         """Kill the process with everything it holds, and give its descriptors back."""
@@ -131,7 +137,7 @@ class Pool:
     def _hold(self, process: ForkedProcess, limits: Limits) -> None:
         """Have limits held that the process cannot hold on itself."""
         process.limits = limits
-        self._watchdog.watch(process, count_processes=not self._starter.strict)
+        self._watchdog.watch(process, count_processes=not self._starter.grade.counts_processes)
 
     def _take_ready(self) -> SessionProcess | None:
         while self._ready:
@@ -179,8 +185,8 @@ class Pool:
                 with anyio.CancelScope(shield=True):
                     worker = self._worker = await self._starter.start(
                         manifest.name,
-                        views.worker_view(manifest),
-                        views.worker_command(manifest, strict=self._starter.strict),
+                        views.worker_view(manifest, self._variables),
+                        partial(views.worker_command, manifest),
                         deadline_s=manifest.deadlines.start_s,
                         cpu_limit_s=manifest.limits.cpu_s,
                         on_end=self._drop_ready,
@@ -203,7 +209,7 @@ class Pool:
                 runner = self._runner = await self._starter.start(
                     f"{manifest.name}, for agent code",
                     views.runner_view(manifest),
-                    views.runner_command(manifest, strict=self._starter.strict),
+                    partial(views.runner_command, manifest),
                     deadline_s=manifest.deadlines.start_s,
                     cpu_limit_s=manifest.runner.limits.cpu_s,
                     on_end=lambda: None,

@@ -12,7 +12,16 @@ import select
 import signal
 import socket
 
-from envhub_sandbox import Cause, Limits, OwnReason, Passed, Verdict, judge, syscalls
+from envhub_sandbox import (
+    Cause,
+    Limits,
+    OwnReason,
+    Passed,
+    Receipt,
+    Verdict,
+    judge,
+    syscalls,
+)
 from envhub_sandbox.cgroups import Leaf
 from envhub_sandbox.verdict import NOTHING
 
@@ -27,17 +36,21 @@ class ForkedProcess:
         pid: its number on this machine, for looking at it; never for killing.
         cpu_limit_s: RLIMIT_CPU in force, 0 for none.
         own_group: without namespaces, also kill its process group.
+        ordered: it is an executioner, and SIGTERM is its order to end all and itself.
 
     Attributes:
         limits: in force around it. The owner who knows them sets them.
         leaf: its control group, if it has one.
     """
 
-    def __init__(self, pidfd: int, pid: int, *, cpu_limit_s: int, own_group: bool) -> None:
+    def __init__(
+        self, pidfd: int, pid: int, *, cpu_limit_s: int, own_group: bool, ordered: bool = False
+    ) -> None:
         self.pidfd = pidfd
         self.pid = pid
         self._cpu_limit_s = cpu_limit_s
         self._own_group = own_group
+        self._ordered = ordered
         self._killed_for: tuple[OwnReason, Passed] | None = None
         self.limits = Limits(cpu_s=cpu_limit_s)
         self.leaf: Leaf | None = None
@@ -58,6 +71,9 @@ class ForkedProcess:
         if self.pidfd < 0:
             return
         try:
+            if self._ordered:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+                return
             syscalls.kill(self.pidfd)
             if self._own_group:
                 os.killpg(self.pid, signal.SIGKILL)
@@ -140,6 +156,7 @@ class SessionProcess(ForkedProcess):
         pid: see ForkedProcess.
         cpu_limit_s: see ForkedProcess.
         own_group: see ForkedProcess.
+        ordered: see ForkedProcess.
         channel: stream socket to it.
         output: what it prints, both streams; a pipe that never blocks us.
         broker: SOCK_SEQPACKET on which it asks for agent sandboxes; None if it may not.
@@ -152,15 +169,18 @@ class SessionProcess(ForkedProcess):
         *,
         cpu_limit_s: int,
         own_group: bool,
+        ordered: bool = False,
         channel: socket.socket,
         output: int,
         broker: socket.socket | None,
     ) -> None:
-        super().__init__(pidfd, pid, cpu_limit_s=cpu_limit_s, own_group=own_group)
+        super().__init__(
+            pidfd, pid, cpu_limit_s=cpu_limit_s, own_group=own_group, ordered=ordered
+        )
         self.channel = channel
         self.output = output
         self.broker = broker
-        self.layers: tuple[str, ...] = ()
+        self.receipt = Receipt("none", "", ())
         self.used = False
 
     def close_descriptors(self) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import anyio
 
-import envhub_sandbox
 from envhub.errors import DeadlineExceeded, EnvhubError, SessionClosed, WorkerError
 from envhub.hub import calls, caps
 from envhub.hub.link import Link
@@ -41,15 +40,13 @@ class Session:
     Args:
         place: where its processes come from.
         lease: the first of them.
-        tier: the isolation of the hub.
     """
 
-    def __init__(self, place: Place, lease: Lease, tier: str) -> None:
+    def __init__(self, place: Place, lease: Lease) -> None:
         self._place = place
         self._tenure = place.tenure
         self._lease: Lease | None = lease
         self._link: Link | None = Link(lease.process)
-        self._tier = tier
         place.on_close(self.aclose)
         place.tenure.opened()
         self._lock = anyio.Lock()
@@ -73,17 +70,17 @@ class Session:
 
     @property
     def receipt(self) -> Receipt:
-        """Which isolation is live around the session's process, confirmed from outside.
+        """Which isolation is live around the session's process.
+
+        Confirmed from outside before the process was handed to the session: one around which
+        the kernel does not show a layer of its tier is never leased.
 
         Raises:
-            LayerFailed: the kernel does not show a layer that should be there.
             SessionClosed: there is no process.
         """
-        lease = self._lease
-        if lease is None:
+        if self._lease is None:
             raise SessionClosed("the session has no process")
-        receipt = Receipt(self._tier, lease.launcher, lease.process.layers)
-        return envhub_sandbox.confirm(receipt, lease.process.pid)
+        return self._lease.process.receipt
 
     @property
     def pid(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import envhub
@@ -31,22 +32,22 @@ ENVIRONMENT = {
 }
 
 
-def worker_view(manifest: Manifest) -> View:
+def worker_view(manifest: Manifest, variables: Mapping[str, str]) -> View:
     """Return what an environment sees: the system, this Python and its packages, itself."""
-    return _view(
-        envhub_sandbox.interpreter(packages=True), (*_own_code(), Bind(manifest.folder))
-    )
+    python = envhub_sandbox.interpreter(packages=True)
+    named = View(environment=tuple(variables.items()))
+    view = _view(python, (*_own_code(), Bind(manifest.folder)))
+    return envhub_sandbox.joined(named, view)  # ours win
 
 
-def worker_command(manifest: Manifest, *, strict: bool) -> list[str]:
+def worker_command(manifest: Manifest, isolated: bool) -> list[str]:
     """Return the command of an environment's zygote."""
     spec = {
         "entry": manifest.entry,
         "folder": manifest.folder,
         "limits": manifest.limits.as_dict(),
-        "strict": strict,
     }
-    path = _CODE if strict else ":".join(_own_path())
+    path = f"{{root}}{_CODE}" if isolated else ":".join(_own_path())
     flags = ["-I", "-B", "-u", "-c"]
     return [sys.executable, *flags, _WORKER, path, json.dumps(spec), "{control}"]
 
@@ -59,15 +60,15 @@ def runner_view(manifest: Manifest) -> View:
     return _view(envhub_sandbox.interpreter(packages=False), tuple(binds))
 
 
-def runner_command(manifest: Manifest, *, strict: bool) -> list[str]:
+def runner_command(manifest: Manifest, isolated: bool) -> list[str]:
     """Return the command of the zygote that agent sandboxes are forked from."""
     limits: Limits = manifest.runner.limits
     spec = {
         "limits": limits.as_dict(),
-        "strict": strict,
         "imports": manifest.runner.imports,
     }
-    path = f"{_CODE}:{_PACKAGES}" if strict else ":".join(_own_path())
+    inside = f"{{root}}{_CODE}:{{root}}{_PACKAGES}"
+    path = inside if isolated else ":".join(_own_path())
     flags = ["-I", "-S", "-B", "-u", "-c"]
     return [envhub_sandbox.program(), *flags, _RUNNER, path, json.dumps(spec), "{control}"]
 

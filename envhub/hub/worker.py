@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
+import envhub_sandbox
 from envhub.errors import WorkerStartFailed
 from envhub.hub.completion import to_the_end
 from envhub.hub.ends import Ends, hear_hello
@@ -24,7 +25,7 @@ from envhub.hub.process import (
     parent_of,
     pid_of,
 )
-from envhub_sandbox import Launched, Launcher, LaunchFailed, LayerFailed
+from envhub_sandbox import Grade, Launched, Launcher, LaunchFailed, LayerFailed, Receipt
 
 _PACKET_BYTES = 64 * 1024
 _OUTPUT_BYTES = 16 * 1024  # kept of what a zygote prints: the tail of a traceback
@@ -71,6 +72,11 @@ class Worker:
     def launcher(self) -> Launcher | None:
         """Who built the sandbox."""
         return self._launched.launcher
+
+    @property
+    def grade(self) -> Grade:
+        """How well its sessions are isolated."""
+        return self._launched.grade
 
     @property
     def usable(self) -> bool:
@@ -170,13 +176,15 @@ class Worker:
             pid,
             cpu_limit_s=self._cpu_limit_s,
             own_group=self.launcher is None,
+            ordered=self.grade.fenced,
             channel=ends.channel,
             output=ends.output,
             broker=ends.broker,
         )
         self._adopt(number, process)
         try:
-            process.layers = await hear_hello(process.channel, self._name, deadline_s)
+            layers = await hear_hello(process.channel, self._name, deadline_s)
+            process.receipt = self._receipt(layers, process.pid)
         except BaseException:
             _discard(process)
             raise
@@ -193,10 +201,25 @@ class Worker:
         except BaseException:
             ours.close()
             raise
-        own_group = self.launcher is None
-        process = ForkedProcess(pidfd, pid, cpu_limit_s=self._cpu_limit_s, own_group=own_group)
+        process = ForkedProcess(
+            pidfd,
+            pid,
+            cpu_limit_s=self._cpu_limit_s,
+            own_group=self.launcher is None,
+            ordered=self.grade.fenced,
+        )
         self._adopt(number, process)
         return process, ours
+
+    def _receipt(self, layers: tuple[str, ...], pid: int) -> Receipt:
+        """Look at the process from outside: is what it says it built there?"""
+        grade = self.grade
+        told = Receipt(grade.tier, self.launcher or "", layers, missing=grade.missing)
+        try:
+            return envhub_sandbox.confirm(told, pid)
+        except ProcessLookupError:
+            what = f"a session process of `{self._name}` ended as soon as it was isolated"
+            raise WorkerStartFailed(what, output=self._tail()) from None
 
     def _no_descriptors(self, error: OSError) -> WorkerStartFailed:
         what = f"no session process of `{self._name}`: {error.strerror}"

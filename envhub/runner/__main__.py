@@ -1,6 +1,6 @@
 """`python -m envhub.runner SPEC CONTROL`: the zygote that agent sandboxes are forked from.
 
-SPEC is JSON: {"limits": {…}, "strict": bool, "imports": […]}: modules to hold warm.
+SPEC is JSON: {"limits": {…}, "imports": […]}: modules to hold warm.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from envhub.runner import keeper
-from envhub_sandbox import seccomp, zygote
+from envhub_sandbox import tiers, zygote
 from envhub_sandbox.policy import Limits
 
 # what nearly all agent code imports: paid once here, not in each of its processes
@@ -23,7 +23,8 @@ _WARM = ("collections", "heapq", "itertools", "math", "random", "re", "string", 
 def main() -> None:
     """Hold the packages warm, then fork agent sandboxes until the hub hangs up."""
     spec = json.loads(sys.argv[1])
-    guard = seccomp.keeper_filter() if spec["strict"] else None
+    ground = tiers.take_ground()
+    walls = keeper.walls(ground.grade)
 
     def prepare() -> dict[str, Any]:
         for name in (*_WARM, *spec["imports"]):
@@ -31,15 +32,15 @@ def main() -> None:
         return {}
 
     def begin(descriptors: list[int]) -> None:
-        keeper.keep(socket.socket(fileno=descriptors[0]), guard)
+        keeper.keep(socket.socket(fileno=descriptors[0]), walls)
         os._exit(0)
 
     zygote.run(
         socket.socket(fileno=int(sys.argv[2])),
+        ground,
         prepare=prepare,
         begin=begin,
         limits=Limits.from_dict(spec["limits"]),
-        strict=spec["strict"],
     )
 
 

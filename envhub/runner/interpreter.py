@@ -22,18 +22,21 @@ from typing import Any, NoReturn
 from envhub.runner.channel import Channel
 from envhub.wire import plain
 from envhub_sandbox import syscalls
+from envhub_sandbox.plan import Plan
 
-_CONTROL, _FIRST_FREE = 3, 4
+_CONTROL, FIRST_FREE = 3, 4
 _NAME = "<agent>"
 
 
-def become(keeper: socket.socket, stdout: int, stderr: int) -> NoReturn:
+def become(keeper: socket.socket, stdout: int, stderr: int, wall: Plan | None) -> NoReturn:
     """Turn this fresh fork of the keeper into an interpreter; never returns."""
     try:
         os.setsid()
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         control = _arrange(keeper.detach(), stdout, stderr)
+        if wall is not None:
+            wall.run()
         _serve(Channel(socket.socket(fileno=control)))
         os._exit(0)
     except SystemExit as leaving:
@@ -52,7 +55,7 @@ def _arrange(control: int, stdout: int, stderr: int) -> int:
     os.dup2(kept[0], 1)
     os.dup2(kept[1], 2)
     os.dup2(kept[2], _CONTROL, inheritable=False)
-    syscalls.close_from(_FIRST_FREE)
+    syscalls.close_from(FIRST_FREE)
     sys.stdout = io.TextIOWrapper(
         io.FileIO(1, "w", closefd=False), encoding="utf-8", errors="surrogateescape",
         line_buffering=True, write_through=True,
@@ -115,7 +118,8 @@ def _words(error: BaseException) -> str:
 def _feed(text: str) -> None:
     """Give the code, and processes that it starts, this standard input."""
     if text:
-        file = os.open("/tmp", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)  # noqa: S108
+        folder = os.environ["TMPDIR"]
+        file = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         data = text.encode(errors="surrogatepass")
         while data:
             data = data[os.write(file, data) :]

@@ -1,10 +1,10 @@
-"""The keeper: pid 1 of an agent's sandbox. It runs code in an interpreter, and outlives it.
+"""The keeper: the first process of an agent's sandbox, outliving what runs the code there.
 
 It holds the sandbox's files and namespaces, so that a new interpreter starts on the same
 files when the last one ended. It measures from outside what agent code cannot be asked
 about: whether it ended, how, how much it printed, and whether it was in time. From inside
-its own pid namespace it cannot be killed, and `kill(-1)` from here kills everything else,
-a fork bomb and daemons included, in one call.
+its own pid namespace, or from a Landlock domain below its own, it cannot be killed, and
+`kill(-1)` from here kills everything else, a fork bomb and daemons included, in one call.
 
 It answers, one at a time:
 
@@ -25,33 +25,62 @@ import sys
 import termios
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from envhub.errors import LocalProtocolError, RemoteProtocolError
 from envhub.runner import interpreter
 from envhub.runner.channel import Channel
-from envhub_sandbox import syscalls
+from envhub_sandbox import executioner, fenced, seccomp, syscalls
+from envhub_sandbox.plan import Plan
+from envhub_sandbox.tiers import Grade
 
 OUTPUT_BYTES = 1024 * 1024  # of each stream in one run; past it, the interpreter is killed
 _READ_BYTES = 64 * 1024
 _REAP_S = 10.0  # for a bomb of 64 processes to be gone; takes milliseconds
 
 
-def keep(environment: socket.socket, guard: syscalls.Filter | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class Walls:
+    """What stands between the keeper and agent code, made before a fork.
+
+    Args:
+        guard: keeps agent code from what it could do to process 1 as the same user.
+        wall: what the interpreter does last, where there is no pid namespace.
+        kills_all: everybody that `kill(-1)` reaches is of this sandbox.
+    """
+
+    guard: syscalls.Filter | None = None
+    wall: Plan | None = None
+    kills_all: bool = False
+
+
+def walls(grade: Grade) -> Walls:
+    """Return the walls of one tier."""
+    if grade.namespaces:
+        return Walls(guard=seccomp.keeper_filter(), kills_all=True)
+    if grade.fenced:
+        return Walls(wall=fenced.signal_wall(interpreter.FIRST_FREE), kills_all=True)
+    return Walls()
+
+
+def keep(environment: socket.socket, walls: Walls) -> None:
     """Serve the environment until it hangs up.
 
     Args:
         environment: stream socket to it.
-        guard: keeps agent code from what it could do to process 1 as the same user.
+        walls: between this process and agent code.
     """
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # or its children could read /proc/1/mem
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     # from inside, pid 1 gets only signals that it handles, and Python handles this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if guard is not None:
-        guard.install()
+    if walls.wall is not None:
+        executioner.adopt_orphans()  # process 1 of a namespace need not ask
+    if walls.guard is not None:
+        walls.guard.install()
     channel = Channel(environment)
-    running = _Interpreter()
+    running = _Interpreter(walls)
     try:
         while (request := channel.receive()) is not None:
             if "run" in request:
@@ -73,7 +102,8 @@ def _answer(channel: Channel, reply: dict[str, Any]) -> None:
 class _Interpreter:
     """One process that executes agent code, and the three ends that lead to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, walls: Walls) -> None:
+        self._walls = walls
         self._status: int | None = None
         self._start()
 
@@ -98,7 +128,7 @@ class _Interpreter:
 
     def kill(self) -> None:
         """Kill everything in the sandbox but the keeper, and reap it."""
-        if os.getpid() == 1:
+        if self._walls.kills_all:
             _kill_all_others()
         else:  # isolation `none`: no namespace of our own, so only the group
             _kill_group(self._pid)
@@ -198,7 +228,7 @@ class _Interpreter:
         self._stderr, stderr = os.pipe2(os.O_CLOEXEC)
         self._pid = os.fork()
         if self._pid == 0:
-            interpreter.become(theirs, stdout, stderr)
+            interpreter.become(theirs, stdout, stderr, self._walls.wall)
         for descriptor in (stdout, stderr):
             os.close(descriptor)
         theirs.close()

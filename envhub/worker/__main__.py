@@ -1,6 +1,6 @@
 """`python -m envhub.worker SPEC CONTROL`: the zygote of one environment.
 
-SPEC is JSON: {"entry": "env:Echo", "folder": …, "limits": {…}, "strict": bool}. CONTROL is
+SPEC is JSON: {"entry": "env:Echo", "folder": …, "limits": {…}}. CONTROL is
 the descriptor of the socket to the hub.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from envhub.authoring import schema
 from envhub.worker import rehearsal, session
 from envhub.worker.answer import Answering
-from envhub_sandbox import zygote
+from envhub_sandbox import tiers, zygote
 from envhub_sandbox.policy import Limits
 
 
@@ -46,10 +46,10 @@ def main() -> None:
 
     zygote.run(
         socket.socket(fileno=int(sys.argv[2])),
+        tiers.take_ground(),
         prepare=prepare,
         begin=begin,
         limits=limits,
-        strict=spec["strict"],
     )
 
 

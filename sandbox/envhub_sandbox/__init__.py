@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from .shown import interpreter as interpreter
     from .shown import program as program
     from .shown import system as system
+    from .tiers import TIERS as TIERS
+    from .tiers import Grade as Grade
+    from .tiers import Tier as Tier
     from .verdict import Cause as Cause
     from .verdict import OwnReason as OwnReason
     from .verdict import Passed as Passed
@@ -53,6 +56,7 @@ else:
     _HOME = {
         "Bind": "policy",
         "Cause": "verdict",
+        "Grade": "tiers",
         "LaunchFailed": "errors",
         "Launched": "launcher",
         "Launcher": "launcher",
@@ -62,6 +66,8 @@ else:
         "Passed": "verdict",
         "Receipt": "receipt",
         "SandboxError": "errors",
+        "TIERS": "tiers",
+        "Tier": "tiers",
         "Verdict": "verdict",
         "View": "policy",
         "WORKSPACE": "policy",

@@ -66,6 +66,16 @@ def if_any(pairs: Sequence[tuple[int, int]], action: int) -> Leaf:
     return (*tests, *answer(ALLOW), *answer(action))
 
 
+def unless_all(conditions: Sequence[tuple[int, int, int]], action: int) -> Leaf:
+    """Do `action` unless every (argument, mask, value) holds: argument & mask == value."""
+    tests: list[bytes] = []
+    for at, (index, mask, value) in enumerate(conditions):
+        to_action = 3 * (len(conditions) - at - 1) + 1
+        compare = _instruction(_JUMP_EQUAL, value, 0, to_action)
+        tests += [_argument(index), _instruction(_AND, mask), compare]
+    return (*tests, *answer(ALLOW), *answer(action))
+
+
 def unless_among(index: int, values: Sequence[int], action: int) -> Leaf:
     """Do `action` unless the argument is one of `values`."""
     return _compare(index, values, 0, answer(action), answer(ALLOW))

@@ -16,29 +16,34 @@ import os
 import select
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from . import bwrap, isolate, syscalls
 from .errors import LayerFailed
 from .policy import View
+from .tiers import STRICT, Grade
 
-_NAMESPACES = isolate.NAMESPACES | syscalls.CLONE_NEWCGROUP
 _QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV
 _BASE = "/tmp"  # noqa: S108  (any folder that every Linux has; covered in our namespace only)
 _OLD, _NEW = "/oldroot", "/newroot"
 _ST_NOEXEC, _ST_NOATIME, _ST_NODIRATIME = 8, 1024, 2048  # statvfs(3) and mount(2) agree
 
 
-def enter(view: View, command: Sequence[str]) -> NoReturn:
+def enter(view: View, command: Sequence[str], grade: Grade = STRICT) -> NoReturn:
     """Run `command` in a sandbox that shows `view`; never returns to the caller.
 
     Raises:
         LayerFailed: a step of it failed, in the process that tried.
     """
     uid, gid = os.getuid(), os.getgid()
-    _step("user namespace", lambda: syscalls.unshare(_NAMESPACES))
-    _step("user namespace", lambda: isolate.map_user(0, uid, gid))
+    for layer, flag in isolate.NAMESPACES_BY_NAME.items():
+        if isolate.namespaces(grade) & flag:
+            _step(layer, partial(syscalls.unshare, flag))
+        if flag == syscalls.CLONE_NEWUSER:
+            _step(layer, lambda: isolate.map_user(0, uid, gid))
+    _step("cgroup namespace", lambda: syscalls.unshare(syscalls.CLONE_NEWCGROUP))
     die_with_parent()
     alive, life = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
@@ -51,7 +56,7 @@ def enter(view: View, command: Sequence[str]) -> NoReturn:
     if select.select([alive], [], [], 0)[0]:
         os._exit(1)  # the launcher went before we could ask to be told
     os.close(alive)
-    _step("mount namespace", lambda: _build_root(view))
+    _step("mount namespace", lambda: _build_root(view, grade))
     _step("user namespace", _leave_the_privileged_namespace)
     os.setsid()
     os.execve(command[0], list(command), dict(view.environment))  # noqa: S606
@@ -70,7 +75,7 @@ def _step(layer: str, work: Callable[[], None]) -> None:
         raise LayerFailed(layer, what, error.errno or 0) from error
 
 
-def _build_root(view: View) -> None:
+def _build_root(view: View, grade: Grade) -> None:
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
     syscalls.mount("tmpfs", _BASE, "tmpfs", _QUIET, "mode=755,size=1m")
     os.mkdir(_BASE + _OLD)
@@ -92,8 +97,10 @@ def _build_root(view: View) -> None:
     for mask in view.masks:
         flags = _QUIET | syscalls.MS_RDONLY
         syscalls.mount("tmpfs", _NEW + mask, "tmpfs", flags, "mode=755,size=4k,nr_inodes=2")
-    quiet = _QUIET | syscalls.MS_NOEXEC
-    syscalls.mount("proc", _NEW + "/proc", "proc", quiet)
+    if grade.proc:
+        _step("/proc of its own", _mount_proc)
+    else:
+        syscalls.mount(_OLD + "/proc", _NEW + "/proc", None, syscalls.MS_BIND | syscalls.MS_REC)
     syscalls.mount(_OLD, _OLD, None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.umount(_OLD)
     syscalls.pivot_root(_NEW, _NEW + "/tmp")  # noqa: S108
@@ -102,6 +109,10 @@ def _build_root(view: View) -> None:
     # or every session of the zygote could leave files for the next one
     remount = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
     syscalls.mount(None, "/", None, remount | _QUIET)
+
+
+def _mount_proc() -> None:
+    syscalls.mount("proc", _NEW + "/proc", "proc", _QUIET | syscalls.MS_NOEXEC)
 
 
 def _bind(source: str, target: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .policy import WORKSPACE, View
+from .tiers import STRICT, Grade
 
 # Why each flag is here (bwrap(1)):
-#   --unshare-all      no network, own PIDs, IPC, hostname, cgroup view
 #   --unshare-user     an error, and not a shrug, where user namespaces are refused
+#   --unshare-…        own PIDs, IPC, hostname, view of control groups where there is one
 #   --die-with-parent  SIGKILL when the hub goes, however it goes
 #   --as-pid-1         the zygote reaps what is orphaned inside, bubblewrap reaps the zygote;
 #                      its own init would be left to the machine's
@@ -16,14 +17,20 @@ from .policy import WORKSPACE, View
 #   --cap-drop ALL     the zygote needs none: a new user namespace brings its own
 #   --clearenv         the hub's environment holds secrets
 ISOLATION = (
-    "--unshare-all",
     "--unshare-user",
+    "--unshare-pid",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
     "--die-with-parent",
     "--as-pid-1",
     "--new-session",
     "--cap-drop", "ALL",
     "--clearenv",
 )  # fmt: skip
+NETWORK = "--unshare-net"  # left out in tier `standard` where the machine refuses it
+PROC = ("--proc", "/proc")
+HOSTS_PROC = ("--bind", "/proc", "/proc")  # where it is masked, and no other can be had
 # empty folders for what each session mounts over them; links as every distribution has them
 FOLDERS = (WORKSPACE, "/tmp", "/dev/shm", "/dev/pts")  # noqa: S108
 DEVICES = ("null", "zero", "full", "urandom", "random")
@@ -36,14 +43,14 @@ LINKS = (
 )
 
 
-def arguments(view: View) -> list[str]:
+def arguments(view: View, grade: Grade = STRICT) -> list[str]:
     """Return bubblewrap's arguments for `view`, without the command.
 
     They are passed by `--args`, for a command line can be read by every user of the host and
     the environment may hold secrets. The root is made read-only last: bubblewrap's own is a
     tmpfs that every session of the zygote would share, and could leave files in.
     """
-    line = [*ISOLATION]
+    line = [*ISOLATION, *([NETWORK] if grade.network else [])]
     for name, value in view.environment:
         line += ["--setenv", name, value]
     for folder in ("/dev", *FOLDERS):
@@ -56,7 +63,7 @@ def arguments(view: View) -> list[str]:
         line += ["--ro-bind", bind.source, bind.inside]
     for mask in view.masks:
         line += ["--tmpfs", mask, "--remount-ro", mask]
-    return [*line, "--proc", "/proc", "--remount-ro", "/"]
+    return [*line, *(PROC if grade.proc else HOSTS_PROC), "--remount-ro", "/"]
 
 
 def packed(line: Sequence[str]) -> bytes:

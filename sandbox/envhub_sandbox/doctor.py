@@ -1,36 +1,23 @@
 """What this machine can isolate, found by doing it in throw-away processes.
 
 A setting in /proc says what an administrator wished; only the call says what happens. Each
-probe is a child that tries one thing and dies. The last ones are the real thing: a zygote
-behind each launcher that isolates a session.
+probe is a child that tries one thing and dies. Then comes the real thing: for each tier a
+sandbox, with a session in it in which canaries try to escape.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import resource
-import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import isolate, landlock, launcher, seccomp, shown, syscalls
-from .errors import LaunchFailed, LayerFailed, SandboxError
+from . import canaries, isolate, landlock, launcher, machine, seccomp, syscalls, trial
+from .errors import LayerFailed
 from .launcher import Launcher
-from .policy import Bind, View, joined
+from .tiers import STRICT, VARIANTS, Tier, at_least
+from .trial import Trial
 
-_START_S = 20.0
 LAUNCHERS: tuple[Launcher, ...] = ("bubblewrap", "built-in")
-_ZYGOTE = """
-import sys, socket
-sys.path.insert(0, "/opt/envhub")
-from envhub_sandbox import zygote
-from envhub_sandbox.policy import Limits
-zygote.run(socket.socket(fileno=int(sys.argv[1])), prepare=dict, begin=print,
-           limits=Limits(), strict=True)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,44 +45,61 @@ class Report:
 
     Args:
         machine: kernel, processor, user, and the kind of container, if any.
-        findings: in the order in which the layers are built.
-        launchers: those that isolate a session here.
+        findings: of single layers, in the order in which they are built.
+        trials: of whole tiers, the strongest first.
+        free: for each canary what stopped it without a sandbox, "" where nothing did.
     """
 
     machine: dict[str, str]
     findings: tuple[Finding, ...]
-    launchers: tuple[Launcher, ...]
+    trials: tuple[Trial, ...]
+    free: dict[str, str]
+
+    @property
+    def best(self) -> Trial | None:
+        """The strongest that works, and holds every canary."""
+        return next((t for t in self.trials if t.works and not t.escaped), None)
 
     @property
     def strict(self) -> bool:
         """Whether strict isolation works here."""
-        return bool(self.launchers)
+        return self.reaches("strict")
+
+    @property
+    def proven(self) -> tuple[str, ...]:
+        """Canaries that do work without a sandbox: the others prove nothing here."""
+        return tuple(name for name, why in self.free.items() if not why)
+
+    def reaches(self, minimum: Tier) -> bool:
+        """Whether this machine isolates as well as `minimum`, or better."""
+        return self.best is not None and at_least(self.best.grade.tier, minimum)
 
 
 def examine() -> Report:
-    """Probe every layer and both launchers. Takes about a second."""
-    container = _container()
-    findings = [
-        _tried("user and mount namespaces", _user_namespace, _namespace_fix(container)),
-        _tried("pid namespace with its own /proc", _pid_namespace, _proc_fix(container)),
-        _tried("network namespace", _network_namespace, _namespace_fix(container)),
+    """Probe every layer, and try every tier behind both launchers. Takes some seconds."""
+    place = machine.place()
+    findings = (
+        _tried("user and mount namespaces", _user_namespace, machine.namespace_fix(place)),
+        _tried("pid namespace with its own /proc", _pid_namespace, machine.proc_fix(place)),
+        _tried("network namespace", _network_namespace, machine.namespace_fix(place, "net")),
         _tried("seccomp", _seccomp, "use a kernel with CONFIG_SECCOMP_FILTER, on x86-64"),
-        _landlock(),
+        _landlock(place),
         _descriptors(),
-    ]
-    launchers: list[Launcher] = []
-    for choice in LAUNCHERS:
-        finding = _launcher(choice)
-        findings.append(finding)
-        if finding.ok:
-            launchers.append(choice)
-    machine = {
-        "kernel": platform.release(),
-        "processor": platform.machine(),
-        "user": "root" if os.geteuid() == 0 else f"uid {os.geteuid()}",
-        "container": container or "none seen",
-    }
-    return Report(machine, tuple(findings), tuple(launchers))
+    )
+    with trial.baited() as bait:
+        os.environ[bait["variable"]] = bait["secret"]
+        try:
+            free = canaries.fly(bait)
+            trials = [
+                trial.attempt(grade, by, bait)
+                for tier, grades in VARIANTS.items()
+                for grade in grades
+                for by in (LAUNCHERS if grade.namespaces else LAUNCHERS[-1:])
+                if tier != "none"
+            ]
+        finally:
+            del os.environ[bait["variable"]]
+    return Report(machine.description(place), findings, tuple(trials), free)
 
 
 # ---------------------------------------------------------------- probes in a child
@@ -171,110 +175,18 @@ def _network_namespace() -> None:
 def _seccomp() -> None:
     seccomp.require_known_machine()
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    seccomp.session_filter().install()
+    seccomp.session_filter(STRICT).install()
 
 
 # ---------------------------------------------------------------- the rest
 
 
-def _landlock() -> Finding:
+def _landlock(place: str) -> Finding:
     abi = landlock.version()
-    detail = (
-        f"version {abi}" if abi else "not in this kernel; the other layers stand without it"
-    )
-    return Finding("landlock", bool(abi), detail, needed=False)
+    detail = f"version {abi}" if abi else "not there; strict and standard stand without it"
+    return Finding("landlock", abi >= 6, detail, machine.landlock_fix(abi, place), needed=False)
 
 
 def _descriptors() -> Finding:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    detail = f"{hard} per process (the hub raises its own limit from {soft})"
-    fix = "" if hard >= 4096 else "raise it: `ulimit -Hn 65536`, as root or in limits.conf"
-    return Finding("descriptors", hard >= 4096, detail, fix, needed=False)
-
-
-def _launcher(choice: Launcher) -> Finding:
-    """Start a zygote behind it, and let that isolate a throw-away session."""
-    here = Bind(os.path.dirname(os.path.abspath(__file__)), "/opt/envhub/envhub_sandbox")
-    own = View((here,), environment=(("PATH", "/usr/bin:/bin"),))
-    view = joined(shown.system(), shown.interpreter(packages=False), own)
-    command = [shown.program(), "-I", "-S", "-B", "-c", _ZYGOTE, "{control}"]
-    name = f"strict isolation with {choice}"
-    started = time.monotonic()
-    try:
-        launched = launcher.launch(view, command, choice)
-    except LaunchFailed as error:
-        return Finding(name, False, str(error), error.hint, needed=False)
-    try:
-        launched.control.settimeout(_START_S)
-        said = _first_word(launched.control)
-        if said:
-            raise LaunchFailed(said)
-    except (SandboxError, OSError) as error:
-        return Finding(name, False, str(error) or "it said nothing", _launcher_fix(choice))
-    finally:
-        launched.kill()
-    took_ms = (time.monotonic() - started) * 1000
-    return Finding(name, True, f"a session was isolated; the first took {took_ms:.0f} ms")
-
-
-def _first_word(control: socket.socket) -> str:
-    """Return why the zygote cannot isolate sessions, "" if it can."""
-    data = control.recv(64 * 1024)
-    said = json.loads(data) if data else {}
-    if said.get("nests"):
-        return ""
-    failed = said.get("failed", {})
-    return f"{failed.get('layer', 'launcher')}: {failed.get('what', 'it ended at once')}"
-
-
-def _container() -> str:
-    if os.path.exists("/.dockerenv"):
-        return "Docker"
-    if os.path.exists("/run/.containerenv"):
-        return "Podman"
-    if "KUBERNETES_SERVICE_HOST" in os.environ:
-        return "Kubernetes"
-    if "microsoft" in platform.release().lower():
-        return "WSL2"
-    return "GitHub Actions" if "GITHUB_ACTIONS" in os.environ else ""
-
-
-def _setting(path: str) -> str:
-    try:
-        with open(f"/proc/sys/{path}") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def _namespace_fix(container: str) -> str:
-    """Settings first: they are this machine's own word, a container is our guess."""
-    if _setting("user/max_user_namespaces") == "0":
-        return "sudo sysctl -w user.max_user_namespaces=63000"
-    if _setting("kernel/unprivileged_userns_clone") == "0":
-        return "sudo sysctl -w kernel.unprivileged_userns_clone=1"
-    if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and not container:
-        return "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-    if container in ("Docker", "Podman"):
-        return (
-            "a container's default filter forbids namespaces: start it with"
-            " --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
-            " --security-opt systempaths=unconfined"
-        )
-    if container == "Kubernetes":
-        return "set hostUsers: false, procMount: Unmasked, seccompProfile: Unconfined"
-    return "this kernel refuses user namespaces to this user"
-
-
-def _proc_fix(container: str) -> str:
-    if container == "Kubernetes":
-        return "set procMount: Unmasked and hostUsers: false"
-    if container:
-        return "the container masks parts of /proc: --security-opt systempaths=unconfined"
-    return "parts of /proc are covered by other mounts; start envhub where they are not"
-
-
-def _launcher_fix(choice: Launcher) -> str:
-    if choice == "bubblewrap":
-        return "none needed where the built-in launcher works: it is taken instead"
-    return "see the first layer above that does not work"
+    enough, detail, fix = machine.descriptors()
+    return Finding("descriptors", enough, detail, fix, needed=False)

@@ -1,7 +1,8 @@
 """Landlock: file access by allow list, and no signals or abstract sockets to the outside.
 
-Defence in depth here: the mount namespace already shows nothing else. The kernel's version is
-asked by the call itself, never by /sys/kernel/security/lsm, which has false negatives.
+Defence in depth where a mount namespace already shows nothing else, and the wall itself where
+there is none. The kernel's version is asked by the call itself, never by
+/sys/kernel/security/lsm, which has false negatives.
 Source: landlock(7), https://docs.kernel.org/userspace-api/landlock.html
 """
 
@@ -12,11 +13,18 @@ import struct
 from . import syscalls
 from .sysno import X86_64
 
-_EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _MAKE_CHAR, _MAKE_BLOCK = 1 << 6, 1 << 11
 _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 _BIND_TCP, _CONNECT_TCP = 1, 2
 _SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1, 2
+SCOPES = _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL
+# what a rule may leave
+LIST = _READ_DIR
+READ = _EXECUTE | _READ_FILE | _READ_DIR
+DEVICE = _READ_FILE | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV
+WRITE = ((1 << 16) - 1) & ~(_MAKE_CHAR | _MAKE_BLOCK)
+_OF_FILES = _EXECUTE | _READ_FILE | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV
 
 
 def version() -> int:
@@ -38,22 +46,21 @@ def attributes(abi: int) -> bytes:
     if abi >= 4:
         packed += struct.pack("<Q", _BIND_TCP | _CONNECT_TCP)
     if abi >= 6:
-        packed += struct.pack("<Q", _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL)
+        packed += struct.pack("<Q", SCOPES)
     return packed
 
 
-def rule(abi: int, folder: int, *, writable: bool) -> bytes:
-    """Return the rule that leaves what is below an open folder.
+def rule(abi: int, descriptor: int, access: int, *, folder: bool = True) -> bytes:
+    """Return the rule that leaves what is below an open path.
 
     Args:
         abi: what `version` returned.
-        folder: its descriptor.
-        writable: everything but making devices; else reading and executing.
+        descriptor: of the path.
+        access: READ, LIST, DEVICE or WRITE.
+        folder: whether it is one; a file knows no right that is about names.
     """
-    access = _handled(abi) & ~(_MAKE_CHAR | _MAKE_BLOCK)
-    if not writable:
-        access = _EXECUTE | _READ_FILE | _READ_DIR
-    return struct.pack("<Qi", access, folder)
+    allowed = access & _handled(abi)
+    return struct.pack("<Qi", allowed if folder else allowed & _OF_FILES, descriptor)
 
 
 def _handled(abi: int) -> int:

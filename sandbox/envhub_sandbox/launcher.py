@@ -9,21 +9,28 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Literal
 
+from . import fenced
 from .errors import LaunchFailed
 from .policy import View
+from .tiers import NONE, ROOT, SESSIONS, STRICT, UIDS, Grade, Ground
 
 Launcher = Literal["bubblewrap", "built-in"]
 # a range that systemd's documentation lists as unused: https://systemd.io/UIDS-GIDS/
 _SPARE_UIDS = range(60578, 61184)
+# blocks for the uid tier; containers with users of their own have 65,536 of them
+_BLOCKS = range(16 * UIDS, 56 * UIDS, UIDS)
+_EXECUTION_S = 5.0  # and what it leaves, to be removed
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from envhub_sandbox import stage;\
  stage.main(int(sys.argv[2]))"
 
@@ -39,6 +46,8 @@ class Launched:
         launcher: who built the sandbox; None when nobody did.
         uid: the spare user that it runs as; -1 when it runs as we do. A pipe that is handed
             in must belong to it (fchown) for /dev/stdout to be opened by name.
+        grade: how well it is isolated.
+        folder: what the sandbox has on the disk, "" for nothing.
     """
 
     process: subprocess.Popen[bytes]
@@ -46,16 +55,31 @@ class Launched:
     output: int
     launcher: Launcher | None
     uid: int = -1
+    grade: Grade = NONE
+    folder: str = ""
 
     def kill(self) -> None:
         """End everything in the sandbox, reap it, and close our ends. Idempotent."""
         if self.process.returncode is None:
+            self._order_the_end()
             self.process.kill()
             self.process.wait()
+        if self.folder:  # the executioner was killed before it could
+            subprocess.run(["/bin/rm", "-rf", "--", self.folder], check=False)
+            self.folder = ""
         self.control.close()
         if self.output >= 0:
             os.close(self.output)
             self.output = -1
+
+    def _order_the_end(self) -> None:
+        """Let an executioner do its work: nobody else reaches what hides from its parent."""
+        if self.grade.fenced:
+            self.process.terminate()
+            try:
+                self.process.wait(_EXECUTION_S)
+            except subprocess.TimeoutExpired:
+                pass
 
 
 def bubblewrap() -> str | None:
@@ -78,11 +102,20 @@ def spare_uid() -> int:
     raise LaunchFailed("every spare user id from 60578 to 61183 is taken")
 
 
-def launch(view: View, command: Sequence[str], launcher: Launcher) -> Launched:
+def launch(
+    view: View, command: Sequence[str], launcher: Launcher, grade: Grade = STRICT
+) -> Launched:
     """Start `command` in a sandbox that shows `view`.
 
-    Its descriptor 0 is /dev/null, 1 and 2 are the output; `{control}` in a word of the
-    command becomes the number of the control socket.
+    Its descriptor 0 is /dev/null, 1 and 2 are the output. In the words of the command
+    `{control}` becomes the number of the control socket, and `{root}` the path below which
+    the view's targets are: "" where the sandbox has a root of its own.
+
+    Args:
+        view: what it shows.
+        command: the program and its arguments.
+        launcher: who builds it; without namespaces it is always the built-in one.
+        grade: how well.
 
     Raises:
         LaunchFailed: bubblewrap was asked for and is not there.
@@ -94,17 +127,25 @@ def launch(view: View, command: Sequence[str], launcher: Launcher) -> Launched:
             hint="install the package `bubblewrap`, or use the built-in launcher",
         )
     uid = spare_uid() if os.geteuid() == 0 else -1
+    folder, ground = "", Ground(grade)
+    if grade.fenced:
+        uid = _free_block() if grade.tier == "uid" else -1
+        folder = f"{os.path.realpath(gettempdir())}/envhub-{os.getpid()}-{secrets.token_hex(8)}"
+        shown = (*fenced.shown(view), (f"{folder}/{ROOT}", "read"))
+        ground = Ground(grade, f"{folder}/{SESSIONS}", shown, uid)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     spec = {
         "binds": [(bind.source, bind.inside) for bind in view.binds],
         "links": view.links,
         "masks": view.masks,
-        "environment": view.environment,
-        "command": _with_control(command, theirs.fileno()),
+        "environment": (*view.environment, ground.variable()),
+        "command": _filled_in(command, theirs.fileno(), folder and f"{folder}/{ROOT}"),
         "control": theirs.fileno(),
         "uid": uid,
         "owner": os.getpid(),
         "bwrap": bwrap,
+        "grade": asdict(grade),
+        "folder": folder,
     }
     sheet = os.memfd_create("envhub-sandbox", os.MFD_CLOEXEC)
     os.write(sheet, json.dumps(spec).encode())
@@ -112,20 +153,37 @@ def launch(view: View, command: Sequence[str], launcher: Launcher) -> Launched:
     here = str(Path(__file__).parent.parent)
     line = [sys.executable, "-I", "-S", "-c", _BOOT, here, str(sheet)]
     try:
-        return _start(line, ours, theirs, [sheet], launcher, uid=uid)
+        launched = _start(line, ours, theirs, [sheet], launcher, uid=uid)
     finally:
         os.close(sheet)
+    launched.grade, launched.folder = grade, folder
+    return launched
 
 
 def launch_bare(command: Sequence[str], environment: dict[str, str]) -> Launched:
     """Start `command` as an ordinary process, without any isolation."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    line = _with_control(command, theirs.fileno())
-    return _start(line, ours, theirs, [], None, environment)
+    line = _filled_in(command, theirs.fileno(), "")
+    name, value = Ground(NONE).variable()
+    return _start(line, ours, theirs, [], None, {**environment, name: value})
 
 
-def _with_control(command: Sequence[str], number: int) -> list[str]:
-    return [word.replace("{control}", str(number)) for word in command]
+def _filled_in(command: Sequence[str], control: int, root: str) -> list[str]:
+    values = {"{control}": str(control), "{root}": root}
+    words = list(command)
+    for name, value in values.items():
+        words = [word.replace(name, value) for word in words]
+    return words
+
+
+def _free_block() -> int:
+    """Return the first of UIDS users that nobody has; another block for each sandbox."""
+    start = secrets.randbelow(len(_BLOCKS))
+    for at in range(len(_BLOCKS)):
+        first = _BLOCKS[(start + at) % len(_BLOCKS)]
+        if not any(first <= user.pw_uid < first + UIDS for user in pwd.getpwall()):
+            return first
+    raise LaunchFailed("no block of free user ids from 16384 to 57343")
 
 
 def _start(

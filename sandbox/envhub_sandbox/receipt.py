@@ -8,9 +8,10 @@ What its zygote has is not enough: a layer is the session's when the zygote does
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .errors import LayerFailed
+from .tiers import FENCED
 
 _NAMESPACES = {
     "user namespace": "user",
@@ -27,11 +28,12 @@ class Receipt:
     """The isolation of one session process.
 
     Args:
-        tier: "strict" or "none".
+        tier: one of TIERS.
         launcher: "bubblewrap" or "built-in"; "" without isolation.
         layers: what is live, in the order in which it was built.
         seen: those of them that were confirmed from outside.
         uid: the user it runs as on the host.
+        missing: what `strict` has and this has not, in words.
     """
 
     tier: str
@@ -39,10 +41,14 @@ class Receipt:
     layers: tuple[str, ...]
     seen: tuple[str, ...] = field(default=())
     uid: int = -1
+    missing: tuple[str, ...] = ()
 
 
 def confirm(receipt: Receipt, pid: int) -> Receipt:
     """Return the receipt with what /proc shows of `pid`.
+
+    What a tier must have is asked of the kernel, whatever the child says: code that an author
+    runs at import may have told its zygote to leave something out.
 
     Raises:
         LayerFailed: the kernel does not show a layer that the child claims, or it does not
@@ -51,8 +57,10 @@ def confirm(receipt: Receipt, pid: int) -> Receipt:
     """
     shown: list[str] = []
     try:
+        zygote = int(_status(pid)["PPid"])
+        if receipt.tier in FENCED:
+            pid = _only_child(pid)  # what was forked is its executioner
         status = _status(pid)
-        zygote = int(status["PPid"])
         for layer, kind in _NAMESPACES.items():
             others = (_namespace(os.getpid(), kind), _namespace(zygote, kind))
             if _namespace(pid, kind) not in others:
@@ -72,17 +80,35 @@ def confirm(receipt: Receipt, pid: int) -> Receipt:
         shown.append("no new privileges")
     if not any(int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")):
         shown.append("no capabilities")
-    visible = {*_NAMESPACES, "seccomp", "no new privileges", "no capabilities"}
-    for layer in receipt.layers:
-        if layer in visible and layer not in shown:
-            raise LayerFailed(layer, "the process says it is live, and the kernel does not")
+    if status["Uid"] != _status(zygote)["Uid"] and status["Uid"] != _status(os.getpid())["Uid"]:
+        shown.append("user of its own")
+    absent = [layer for layer in _required(receipt) if layer not in shown]
+    if absent:
+        what = f"the kernel does not show around the process: {', '.join(absent)}"
+        raise LayerFailed(absent[0], what)
     seen = tuple(layer for layer in receipt.layers if layer in shown)
-    uid = int(status["Uid"].split()[0])
-    return Receipt(receipt.tier, receipt.launcher, receipt.layers, seen, uid)
+    return replace(receipt, seen=seen, uid=int(status["Uid"].split()[0]))
+
+
+def _required(receipt: Receipt) -> list[str]:
+    if receipt.tier == "none":
+        return []
+    walls = ["user of its own"] if receipt.tier == "uid" else []
+    if receipt.tier not in FENCED:
+        walls = [layer for layer in _NAMESPACES if layer not in receipt.missing]
+    return [*walls, "seccomp", "no new privileges", "no capabilities"]
 
 
 def _namespace(pid: int, kind: str) -> str:
     return os.readlink(f"/proc/{pid}/ns/{kind}")
+
+
+def _only_child(pid: int) -> int:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        children = file.read().split()
+    if len(children) != 1:
+        raise FileNotFoundError  # it has ended, and its executioner is about to
+    return int(children[0])
 
 
 def _status(pid: int) -> dict[str, str]:

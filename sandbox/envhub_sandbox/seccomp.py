@@ -16,6 +16,7 @@ import errno
 from . import bpf, syscalls
 from .errors import LayerFailed
 from .sysno import NEWEST, X86_64
+from .tiers import UIDS, Grade, Ground
 
 _NAMESPACES = (
     syscalls.CLONE_NEWNS
@@ -56,21 +57,40 @@ NOT_PERMITTED = {
 _CHANGES_A_PROCESS = (
     "prlimit64", "sched_setparam", "sched_setscheduler", "sched_setattr", "sched_setaffinity",
 )  # fmt: skip
+OTHER_IDENTITIES = ("setuid", "setgid", "setreuid", "setregid", "setfsuid", "setfsgid",
+                     "setgroups")  # fmt: skip
+# without namespaces, what reaches beyond the session: processes of the same user, queues and
+# segments of the host by their numbers, and the mode and times of any file that is one's own
+SHARED_QUEUES = "mq_open shmat shmctl semop semtimedop semctl msgsnd msgrcv msgctl"
+OWN_FILES = """chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes
+    futimesat utimensat setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
+    setxattrat removexattrat file_setattr"""
+_IOPRIO_WHO_PROCESS = 1
 _PRIO_USER, _IOPRIO_WHO_USER = 2, 3  # all processes of a user, process 1 among them
 # what the zygote itself needs, to build the namespaces of its sessions
 _SETUP = ("mount", "umount2", "unshare", "sethostname", "clone")
 
 
-def session_filter() -> syscalls.Filter:
+def session_filter(grade: Grade) -> syscalls.Filter:
     """Return the filter of a session process and of agent code."""
-    return _filter(_rules())
+    return _filter(_rules(grade))
 
 
-def zygote_filter() -> syscalls.Filter:
+def zygote_filter(ground: Ground) -> syscalls.Filter:
     """Return the filter of a zygote: the same, less what building a session takes."""
-    rules = _rules()
-    for name in _SETUP:
-        del rules[X86_64[name]]
+    rules = _rules(ground.grade)
+    if ground.grade.namespaces:
+        for name in _SETUP:
+            del rules[X86_64[name]]
+    if ground.grade.tier == "uid":
+        # it holds CAP_SETUID: to become a session's user, and not root
+        whole = 0xFFFFFFFF & ~(UIDS - 1)
+        block = bpf.unless_all(
+            [(index, whole, ground.first_uid) for index in range(3)], bpf.refuse(errno.EPERM)
+        )
+        rules |= {X86_64[name]: block for name in ("setresuid", "setresgid")}
+        refused = bpf.answer(bpf.refuse(errno.EPERM))
+        rules |= dict.fromkeys((X86_64[name] for name in OTHER_IDENTITIES), refused)
     return _filter(rules)
 
 
@@ -105,7 +125,7 @@ def require_known_machine() -> None:
         )
 
 
-def _rules() -> dict[int, bpf.Leaf]:
+def _rules(grade: Grade) -> dict[int, bpf.Leaf]:
     eperm, enosys = bpf.refuse(errno.EPERM), bpf.refuse(errno.ENOSYS)
     no_family = bpf.refuse(errno.EAFNOSUPPORT)
     rules: dict[str, bpf.Leaf] = {}
@@ -118,10 +138,21 @@ def _rules() -> dict[int, bpf.Leaf]:
     rules["personality"] = bpf.unless_among(0, _HARMLESS_PERSONALITIES, eperm)
     # AF_VSOCK is not held by a network namespace, AF_ALG and AF_NETLINK are kernel surface
     rules["socket"] = bpf.unless_among(0, (_AF_UNIX,), no_family)
+    if not grade.network or not grade.namespaces:  # the host's sockets would be in reach
+        rules["socket"] = bpf.answer(no_family)
     rules["socketpair"] = bpf.unless_among(0, (_AF_UNIX,), no_family)
     devices = (0o020000, 0o060000)
     rules["mknod"] = bpf.if_among(1, devices, eperm, mask=0o170000)
     rules["mknodat"] = bpf.if_among(2, devices, eperm, mask=0o170000)
     for name, index in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)):
         rules[name] = bpf.if_bits(index, 0o6000, eperm)  # setuid and setgid
+    if not grade.namespaces:
+        rules |= dict.fromkeys(SHARED_QUEUES.split(), bpf.answer(enosys))
+        myself = ((0, 0xFFFFFFFF, 0),)
+        rules |= dict.fromkeys(_CHANGES_A_PROCESS, bpf.unless_all(myself, eperm))
+        rules["setpriority"] = bpf.unless_all((*myself, (1, 0xFFFFFFFF, 0)), eperm)
+        one = (0, 0xFFFFFFFF, _IOPRIO_WHO_PROCESS)
+        rules["ioprio_set"] = bpf.unless_all((one, (1, 0xFFFFFFFF, 0)), eperm)
+    if grade.tier == "landlock":
+        rules |= dict.fromkeys(OWN_FILES.split(), bpf.answer(eperm))
     return {X86_64[name]: leaf for name, leaf in rules.items()}

@@ -3,7 +3,8 @@
 Started as `python -I -S`, with a spec on a descriptor. If it is root it first becomes a spare
 user, for the limits on processes do not bind root and neither do file modes. Paths that the
 spare user cannot reach (an interpreter under /root, mode 0700) are bound below a private
-folder before, which takes CAP_SYS_ADMIN. Then it becomes bubblewrap, or the built-in launcher.
+folder before, which takes CAP_SYS_ADMIN. Then it becomes bubblewrap, or the built-in launcher,
+or, in the tiers without namespaces, the sandbox's executioner.
 
 Any failure is one JSON packet {"failed": …} on the control socket, and the end.
 """
@@ -17,9 +18,10 @@ import socket
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from . import builtin, bwrap, syscalls
+from . import builtin, bwrap, fence, syscalls
 from .errors import LayerFailed
 from .policy import Bind, View
+from .tiers import Grade
 
 _SHELTER = "/tmp"  # noqa: S108  (covered in a private mount namespace only)
 
@@ -52,21 +54,24 @@ def _start(spec: dict[str, Any]) -> NoReturn:
         tuple(spec["masks"]),
         tuple((name, value) for name, value in spec["environment"]),
     )
+    grade = Grade(**spec["grade"])
+    if grade.fenced:
+        fence.enter(view, spec["command"], grade, spec["folder"], spec["uid"], spec["owner"])
     if spec["uid"] >= 0:
         named, view = view, _shelter(view)
         _become(spec["uid"])
-        _require_reachable(named, view, spec["uid"])
+        require_reachable(named, view, spec["uid"])
     builtin.die_with_parent()
     if os.getppid() != spec["owner"]:
         os._exit(1)  # the owner went before we could ask to be told
     if spec["bwrap"]:
-        line = bwrap.packed(bwrap.arguments(view))
+        line = bwrap.packed(bwrap.arguments(view, grade))
         arguments = os.memfd_create("bwrap-arguments", 0)
         os.write(arguments, line)
         os.lseek(arguments, 0, os.SEEK_SET)
         words = [spec["bwrap"], "--args", str(arguments), "--", *spec["command"]]
         os.execv(spec["bwrap"], words)  # noqa: S606
-    builtin.enter(view, spec["command"])
+    builtin.enter(view, spec["command"], grade)
 
 
 def _shelter(view: View) -> View:
@@ -116,7 +121,7 @@ def _become(uid: int) -> None:
         ) from error
 
 
-def _require_reachable(named: View, view: View, uid: int) -> None:
+def require_reachable(named: View, view: View, uid: int) -> None:
     """Try what is shown, and name it by the path that its owner knows."""
     for owned, bind in zip(named.ordered(), view.ordered(), strict=True):
         try:

@@ -8,6 +8,7 @@ the man page is named where the call is unusual. `PyDLL` keeps the interpreter's
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import signal
@@ -39,12 +40,14 @@ MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24
 PR_SET_SECUREBITS = 28
 PR_SET_NO_NEW_PRIVS = 38
 _PR_GET_TID_ADDRESS = 40
 _PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2
 PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 # capabilities(7): keep no capability by uid 0, and lock that for ever
 SECUREBITS_LOCKED = 0xEF
@@ -136,15 +139,35 @@ NO_CAPS = bytes(24)  # two times effective, permitted, inheritable
 def drop_capabilities(*, bounding: bool) -> None:
     """Give up every capability, for good if the securebits are locked or `bounding` is set."""
     if bounding:
-        for capability in range(64):
-            if _libc.prctl(
-                PR_CAPBSET_DROP, *[ctypes.c_ulong(n) for n in (capability, 0, 0, 0)]
-            ):
-                break  # EINVAL: past the last one
+        bound_capabilities(0)
     ambient = [ctypes.c_ulong(n) for n in (PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)]
     _check(_libc.prctl(PR_CAP_AMBIENT, *ambient), "prctl PR_CAP_AMBIENT_CLEAR_ALL")
-    number = _SYS_CAPSET[MACHINE]
-    _check(_libc.syscall(number, CAP_HEADER, NO_CAPS), "capset")
+    set_capabilities(0)
+
+
+def bound_capabilities(kept: int) -> None:
+    """Give up for good what is not among these (bit n for capability n)."""
+    for capability in range(64):
+        if kept & 1 << capability:
+            continue
+        result = _libc.prctl(
+            PR_CAPBSET_DROP, *[ctypes.c_ulong(n) for n in (capability, 0, 0, 0)]
+        )
+        if result < 0 and ctypes.get_errno() == errno.EINVAL:
+            break  # there are no more
+        _check(result, "prctl PR_CAPBSET_DROP")
+
+
+def set_capabilities(wanted: int) -> None:
+    """Have these and no others, effective, permitted and inheritable (bit n for n below 32)."""
+    both = struct.pack("6I", wanted, wanted, wanted, 0, 0, 0)
+    _check(_libc.syscall(_SYS_CAPSET[MACHINE], CAP_HEADER, both), "capset")
+
+
+def raise_ambient(capability: int) -> None:
+    """Keep a capability over the next execve."""
+    words = [ctypes.c_ulong(n) for n in (PR_CAP_AMBIENT_RAISE, capability, 0, 0)]
+    _check(_libc.prctl(PR_CAP_AMBIENT, *words), "prctl PR_CAP_AMBIENT_RAISE")
 
 
 def signalfd(signals: int) -> int:

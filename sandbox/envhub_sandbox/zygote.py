@@ -33,10 +33,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from . import dense, isolate, seccomp, syscalls
-from .calls import Plan
+from . import dense, executioner, fenced, isolate, plan, seccomp, syscalls
 from .errors import LayerFailed
+from .plan import Plan
 from .policy import Limits
+from .tiers import Ground
 
 MAX_DESCRIPTORS = 4
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
@@ -54,34 +55,31 @@ Prepare = Callable[[], dict[str, Any]]
 
 
 def run(
-    control: socket.socket, *, prepare: Prepare, begin: Begin, limits: Limits, strict: bool
+    control: socket.socket, ground: Ground, *, prepare: Prepare, begin: Begin, limits: Limits
 ) -> NoReturn:
     """Prepare once, then fork on request until the owner hangs up.
 
     Args:
         control: the socket to the owner.
+        ground: what the launcher built, and how sessions are to be isolated.
         prepare: imports what sessions need and returns what the owner should know.
         begin: runs in each forked child, isolated, with its descriptors; never returns to us.
         limits: of each session.
-        strict: False builds no namespace and no filter; rlimits stay.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an owner that ignores it bequeaths that
-    zygote = _Zygote(control, begin, limits, strict=strict)
+    zygote = _Zygote(control, ground, begin, limits)
     try:
         _open_input()
         syscalls.rehearse_fork()  # now: hooks that the author's module registers are for forks
         zygote.check_that_it_nests()
         control.send(_packet(nests=True))
-        if strict:
-            isolate.restrict_zygote(seccomp.zygote_filter())
-        answer = prepare()
-        threads = len(os.listdir("/proc/self/task"))
+        answer, threads = _prepare_restricted(ground, prepare)
         if threads > 1:
             raise RuntimeError(
                 f"importing it started {threads - 1} thread(s), and a process with threads"
                 " cannot be forked; start them in __init__ or reset instead"
             )
-        isolate.rehearse()
+        plan.rehearse()
         gc.collect()
         dense.fill()
         gc.disable()
@@ -99,31 +97,77 @@ def run(
     zygote.loop()
 
 
+def _prepare_restricted(ground: Ground, prepare: Prepare) -> tuple[dict[str, Any], int]:
+    """Return what `prepare` returned, and how many threads there are then."""
+    if not ground.grade.fenced:
+        _restrict(ground)
+        return prepare(), len(os.listdir("/proc/self/task"))
+    tasks = os.open("/proc/self/task", os.O_RDONLY | os.O_CLOEXEC)  # while it can be opened
+    _restrict(ground)
+    answer, threads = prepare(), len(os.listdir(tasks))
+    os.close(tasks)
+    return answer, threads
+
+
+def _restrict(ground: Ground) -> None:
+    """Wall in the zygote itself: code that an author runs at import is not trusted either.
+
+    Raises:
+        LayerFailed: it could not be.
+    """
+    if ground.grade.tier == "none":
+        return
+    filter_ = seccomp.zygote_filter(ground)
+    made = plan.Making(fenced.free_descriptor())
+    made.layer = "no new privileges"
+    made.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    if not ground.grade.namespaces:
+        fenced.files(made, ground, ground.folder)
+    made.layer = "seccomp"
+    made.call("seccomp", 1, 0, filter_)
+    made.plan().run()
+
+
 @dataclass(frozen=True, slots=True)
 class _Isolation:
-    """How a child is isolated, and what it says when it is."""
+    """How a child is isolated, and what it says when it is.
+
+    Args:
+        mine: the descriptors that the child will have.
+        moves: brings them to their places.
+        inner: of the session's process.
+        hello: its first frame.
+        outer: of its executioner, where it has one.
+        folder: of its own, where there is no mount namespace.
+    """
 
     mine: tuple[int, ...]
     moves: Plan
-    plan: Plan
+    inner: Plan
     hello: bytes
+    outer: Plan | None = None
+    folder: str = ""
 
 
 class _Zygote:
     def __init__(
-        self, control: socket.socket, begin: Begin, limits: Limits, *, strict: bool
+        self, control: socket.socket, ground: Ground, begin: Begin, limits: Limits
     ) -> None:
         self._control = control
+        self._ground = ground
         self._begin = begin
         self._limits = limits
-        self._strict = strict
-        self._namespaces = isolate.NAMESPACES if strict else 0
         self._sessions: dict[int, int] = {}
+        self._folders: dict[int, str] = {}
+        self._forks = 0
         self._plans: dict[tuple[int, ...], _Isolation] = {}
         self._uid, self._gid = os.getuid(), os.getgid()
-        if strict:
+        grade = ground.grade
+        self._namespaces = isolate.namespaces(grade) if grade.namespaces else 0
+        if grade.tier != "none":
             seccomp.require_known_machine()
-            self._filter = seccomp.session_filter()
+            self._filter = seccomp.session_filter(grade)
+        if grade.namespaces:
             self._below_tmp = isolate.mounts_below_tmp()
             self._links_below_tmp = isolate.links_below_tmp(self._below_tmp)
 
@@ -144,6 +188,7 @@ class _Zygote:
         with ours:
             report = ours.makefile("rb").read()
         os.waitpid(pid, 0)
+        self._forget_folder(pid)
         length = int.from_bytes(report[:4], "big") if len(report) >= 4 else 0
         said = json.loads(report[4 : 4 + length] or b"{}")
         if "failed" in said:
@@ -195,19 +240,23 @@ class _Zygote:
         os.close(pidfd)
 
     def _fork(self, descriptors: tuple[int, ...], begin: Begin) -> tuple[int, int]:
-        isolation = self._plans.get(descriptors) or self._plan_for(descriptors)
+        isolation = self._plans.get(descriptors) or self._isolation(descriptors)
         pid, pidfd = syscalls.fork(self._namespaces)
         if pid == 0:
             self._become_session(isolation, begin)
+        if isolation.folder:
+            self._folders[pid] = isolation.folder
         return pid, pidfd
 
     def _become_session(self, isolation: _Isolation, begin: Begin) -> NoReturn:
         try:
-            isolate.run(isolation.moves)
+            isolation.moves.run()
             mine = list(isolation.mine)
             syscalls.close_from(FIRST + len(mine))
             try:
-                isolate.run(isolation.plan)
+                if isolation.outer:
+                    _leave_an_executioner(isolation.outer, isolation.folder)
+                isolation.inner.run()
             except LayerFailed as error:
                 failed = [error.layer, error.what, error.number]
                 os.write(mine[0], _frame({"failed": failed}))
@@ -222,31 +271,41 @@ class _Zygote:
         finally:
             os._exit(1)
 
-    def _plan_for(self, descriptors: tuple[int, ...]) -> _Isolation:
-        """Return how a child that is handed these is isolated; made once, before a fork.
+    def _isolation(self, descriptors: tuple[int, ...]) -> _Isolation:
+        """Return how a child that is handed these is isolated; made before a fork.
 
-        They have the same numbers each time: the lowest that are free.
+        Once, where it can be: descriptors have the same numbers each time, the lowest that
+        are free. Where each session has a folder of its own, each has its own plan.
         """
-        if len(self._plans) == _MOST_PLANS:
-            self._plans.clear()
         mine = tuple(range(FIRST, FIRST + len(descriptors)))
         free = FIRST + len(descriptors)
-        plan = isolate.bare_plan(self._limits, free=free)
-        if self._strict:
-            plan = isolate.plan(
-                self._limits,
-                uid=self._uid,
-                gid=self._gid,
-                free=free,
-                shown_below_tmp=self._below_tmp,
-                links_below_tmp=self._links_below_tmp,
-                filter_=self._filter,
-            )
-        built = isolate.layers(plan.calls, self._namespaces)
-        moves = isolate.moves(descriptors, FIRST)
-        made = _Isolation(mine, moves, plan, _frame({"layers": built}))
-        self._plans[descriptors] = made
-        return made
+        moves = plan.moves(descriptors, FIRST)
+        if self._ground.grade.fenced:
+            self._forks += 1
+            folder, outer = fenced.outer_plan(self._ground, self._forks, free=free)
+            inner = fenced.inner_plan(self._limits, self._ground, self._filter, free=free)
+            hello = _frame({"layers": [*outer.layers(), *inner.layers()]})
+            return _Isolation(mine, moves, inner, hello, outer, folder)
+        if len(self._plans) == _MOST_PLANS:
+            self._plans.clear()
+        inner = self._plan(free)
+        hello = _frame({"layers": inner.layers(self._namespaces)})
+        self._plans[descriptors] = _Isolation(mine, moves, inner, hello)
+        return self._plans[descriptors]
+
+    def _plan(self, free: int) -> Plan:
+        if not self._ground.grade.namespaces:
+            return plan.bare(self._limits, free=free)
+        return isolate.plan(
+            self._limits,
+            self._ground.grade,
+            uid=self._uid,
+            gid=self._gid,
+            free=free,
+            shown_below_tmp=self._below_tmp,
+            links_below_tmp=self._links_below_tmp,
+            filter_=self._filter,
+        )
 
     def _reap(self) -> None:
         while True:
@@ -256,11 +315,31 @@ class _Zygote:
                 return
             if not pid:
                 return
+            self._forget_folder(pid)
             session = self._sessions.pop(pid, None)
             if session is not None:
                 cpu_s = used.ru_utime + used.ru_stime
                 said = (session, status, cpu_s, used.ru_maxrss * 1024)
                 self._control.send(_ENDED % said)
+
+    def _forget_folder(self, pid: int) -> None:
+        """Remove the folder that an executioner has emptied; only we may."""
+        folder = self._folders.pop(pid, "")
+        try:
+            if folder:
+                os.rmdir(folder)
+        except OSError:
+            pass  # it was never made, or goes with the sandbox
+
+
+def _leave_an_executioner(outer: Plan, folder: str) -> None:
+    """Return in a child of this process, which becomes the child's executioner."""
+    executioner.prepare()
+    outer.run()
+    child = executioner.fork()
+    if child:
+        executioner.watch(child, folder)
+    os.environ.update(fenced.variables(folder))
 
 
 def _open_input() -> None:

@@ -31,7 +31,7 @@ def report(reward: float | None) -> trials.Report:
     wrong = trials.Trial("HumanEval/0", "broken", "")
     times = (0.001, 0.002, 0.003)
     outcomes = [trials.Outcome(right, reward, "", times), trials.Outcome(wrong, 0.0, "", times)]
-    return trials.Report("strict", 2, outcomes, elapsed_s=0.5, alone=outcomes)
+    return trials.Report({"isolation": "strict"}, 2, outcomes, elapsed_s=0.5, alone=outcomes)
 
 
 def test_all_164_pass_and_all_164_broken_ones_fail() -> None:

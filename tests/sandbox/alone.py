@@ -23,6 +23,7 @@ from typing import Any
 import envhub_sandbox
 from envhub_sandbox import (
     Bind,
+    Grade,
     Launched,
     Launcher,
     LaunchFailed,
@@ -34,6 +35,7 @@ from envhub_sandbox import (
     judge,
 )
 from envhub_sandbox import launcher as launching
+from envhub_sandbox.tiers import STRICT
 from tests.sandbox.left_out import inside as left_out_inside
 from tests.sandbox.left_out import outside as left_out_outside
 
@@ -88,6 +90,7 @@ class Zygote:
 
     Args:
         launcher: who builds the outer sandbox.
+        grade: how well it isolates.
         limits: of each session.
         extra: more binds.
         packages: show what is installed for this Python, too.
@@ -105,6 +108,7 @@ class Zygote:
         self,
         launcher: Launcher,
         *,
+        grade: Grade = STRICT,
         limits: Limits = SMALL,
         extra: tuple[Bind, ...] = (),
         packages: bool = False,
@@ -120,11 +124,11 @@ class Zygote:
         }
         bare = [envhub_sandbox.program(), "-I", "-S", "-B"]
         python = [sys.executable, "-I", "-B"] if packages else bare
-        command = [*python, "/opt/inside.py", json.dumps(spec), "{control}"]
+        command = [*python, "{root}/opt/inside.py", json.dumps(spec), "{control}"]
         shown = view(*extra, packages=packages)
         self.limits = limits
         with booted_with(left_out_outside(left_out)):
-            self.launched: Launched = envhub_sandbox.launch(shown, command, launcher)
+            self.launched: Launched = envhub_sandbox.launch(shown, command, launcher, grade)
         self.launched.control.settimeout(DEADLINE_S)
         self._ended: dict[int, dict[str, Any]] = {}
         self._sessions: list[Session] = []
@@ -265,7 +269,7 @@ class Session:
 
     def kill(self, reason: OwnReason = "closed") -> None:
         self._killed_for = reason
-        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self._end()
 
     def wait(self) -> Ended:
         """Wait for the end, reading what it prints."""
@@ -287,6 +291,10 @@ class Session:
         )
         return Ended(verdict, printed.decode(errors="replace"))
 
+    def _end(self) -> None:
+        executioner = self.zygote.launched.grade.fenced
+        signal.pidfd_send_signal(self.pidfd, signal.SIGTERM if executioner else signal.SIGKILL)
+
     def is_gone(self) -> bool:
         """Whether the process has ended."""
         return bool(select.select([self.pidfd], [], [], 0)[0])
@@ -296,7 +304,7 @@ class Session:
         if self.pidfd < 0:
             return
         try:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            self._end()
         except ProcessLookupError:
             pass  # it has ended by itself
         self._words.close()

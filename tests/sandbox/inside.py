@@ -14,10 +14,12 @@ import socket
 import sys
 import traceback
 
-sys.path.insert(0, "/opt")
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from envhub_sandbox import isolate, seccomp, syscalls, zygote  # noqa: F401
+from envhub_sandbox import isolate, seccomp, syscalls, tiers, zygote  # noqa: F401
 from envhub_sandbox.policy import Limits
+
+GROUND = tiers.take_ground()
 
 
 def main() -> None:
@@ -30,10 +32,10 @@ def main() -> None:
 
     zygote.run(
         socket.socket(fileno=int(sys.argv[2])),
+        GROUND,
         prepare=prepare,
         begin=begin,
         limits=Limits.from_dict(spec["limits"]),
-        strict=True,
     )
 
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 # in the zygote, by tests/sandbox/inside.py: from its plan, or from the clone and its own filter
 _INSIDE = """
-from envhub_sandbox.calls import Plan
+from envhub_sandbox.plan import Plan
 missing = set({layers!r})
-really_run, really_fork = isolate.run, syscalls.fork
+really_run, really_fork = Plan.run, syscalls.fork
 dropped = 0
 if "network namespace" in missing: dropped |= syscalls.CLONE_NEWNET
 if "ipc namespace" in missing: dropped |= syscalls.CLONE_NEWIPC
-if "seccomp" in missing: isolate.restrict_zygote = lambda filter_: None
 
 def is_missing(call):
     return call.layer in missing or call.layer.partition(" ")[0] in missing
 
-isolate.run = lambda plan: really_run(
-    Plan([call for call in plan.calls if not is_missing(call)])
+Plan.run = lambda self: really_run(
+    Plan([call for call in self.calls if not is_missing(call)])
 )
 syscalls.fork = lambda namespaces=0: really_fork(namespaces & ~dropped)
 """
@@ -29,7 +28,7 @@ _OUTSIDE = {
     "read-only root": """
 from envhub_sandbox import builtin, bwrap, syscalls
 really, mount = bwrap.arguments, syscalls.mount
-bwrap.arguments = lambda view: really(view)[:-2]
+bwrap.arguments = lambda *rest: really(*rest)[:-2]
 syscalls.mount = lambda source, target, *rest: target == "/" and rest[0] is None and \
     rest[1] & syscalls.MS_REMOUNT or mount(source, target, *rest)
 """,

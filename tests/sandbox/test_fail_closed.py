@@ -47,7 +47,7 @@ syscalls.Filter(program).install()
 LAYERS = {
     "user namespace": denied("write", argument=2, equals=len("deny")),
     "private tmpfs": denied("mount", argument=3, equals=6),  # nosuid, nodev
-    "pid namespace": denied("mount", argument=3, equals=14),  # proc: and noexec
+    "/proc of its own": denied("mount", argument=3, equals=14),  # proc: and noexec
     "uts namespace": denied("sethostname"),
     "no further namespaces": denied("write", argument=2, equals=1),  # "0", "1"
     "unprivileged user": denied("unshare"),
@@ -205,7 +205,7 @@ def test_behind_a_covered_proc_nothing_runs(launcher: Launcher) -> None:
     said = on_a_machine(COVERED_PROC, launcher)
 
     if launcher == "built-in":
-        assert said == ["layer", "mount namespace", errno.EPERM]
+        assert said == ["layer", "/proc of its own", errno.EPERM]
     else:
         assert said[0] == "launch"
         assert "proc" in said[1]

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envhub_sandbox import LayerFailed, bpf, seccomp, syscalls
+from envhub_sandbox import LayerFailed, bpf, seccomp, syscalls, tiers
 from envhub_sandbox.sysno import NEWEST, X86_64
+from envhub_sandbox.tiers import STRICT, UIDS, Grade, Ground
 from tests.sandbox.alone import Zygote, launchers
 
 X86_64_ARCH, I386_ARCH, AARCH64_ARCH = 0xC000003E, 0x40000003, 0xC00000B7
@@ -24,9 +25,11 @@ def program_of(installed: syscalls.Filter) -> bytes:
     return installed._buffer.raw
 
 
-SESSION = program_of(seccomp.session_filter())
-ZYGOTE = program_of(seccomp.zygote_filter())
+SESSION = program_of(seccomp.session_filter(STRICT))
+ZYGOTE = program_of(seccomp.zygote_filter(Ground()))
 KEEPER = program_of(seccomp.keeper_filter())
+FENCED = {tier: program_of(seccomp.session_filter(Grade(tier))) for tier in tiers.FENCED}
+NO_NETWORK = program_of(seccomp.session_filter(Grade("standard", network=False)))
 
 
 def interpret(program: bytes, number: int, arguments: tuple[int, ...], arch: int) -> int:
@@ -292,7 +295,9 @@ def test_the_tables_name_every_call_that_they_number() -> None:
         for group in table.values()
         for name in group.split()
     ]
-    used = {*named, *BY_ARGUMENT, *CHANGES, "setpriority", "ioprio_set"}
+    fenced = {*seccomp.SHARED_QUEUES.split(), *seccomp.OWN_FILES.split()}
+    users = {*seccomp.OTHER_IDENTITIES, "setresuid", "setresgid"}
+    used = {*named, *BY_ARGUMENT, *CHANGES, "setpriority", "ioprio_set", *fenced, *users}
     in_plans = {
         "write", "close", "chdir", "mkdir", "umask", "setsid", "capset", "prctl", "setrlimit",
         "openat", "seccomp", "symlink", "landlock_create_ruleset", "landlock_add_rule",
@@ -316,3 +321,63 @@ def test_a_processor_whose_calls_nobody_has_numbered_is_refused(
         seccomp.require_known_machine()
 
     assert caught.value.layer == "seccomp"
+
+
+# ---------------------------------------------------------------- the other tiers
+
+
+@given(st.tuples(*[words] * 6))
+def test_without_a_network_namespace_there_are_no_sockets_but_pairs(
+    arguments: tuple[int, ...],
+) -> None:
+    for program in (NO_NETWORK, *FENCED.values()):
+        assert action(program, X86_64["socket"], *arguments) == "EAFNOSUPPORT"
+        assert action(program, X86_64["socketpair"], 1) == "allow"
+
+
+@given(st.sampled_from(sorted(NAMES)), st.tuples(*[words] * 6))
+def test_a_lower_tier_denies_what_strict_denies(
+    number: int, arguments: tuple[int, ...]
+) -> None:
+    if action(SESSION, number, *arguments) == "allow":
+        return
+    for program in (NO_NETWORK, *FENCED.values()):
+        assert action(program, number, *arguments) != "allow"
+
+
+@pytest.mark.parametrize("tier", tiers.FENCED)
+@given(who=st.integers(1, 2**31 - 1))
+def test_without_namespaces_nobody_changes_another_process(tier: str, who: int) -> None:
+    program = FENCED[tier]  # type: ignore[index]
+    for name in CHANGES:
+        assert action(program, X86_64[name], who) == "EPERM"
+        assert action(program, X86_64[name], 0) == "allow"
+    for name, process in (("setpriority", 0), ("ioprio_set", 1)):
+        assert action(program, X86_64[name], process, who) == "EPERM"
+        assert action(program, X86_64[name], process + 1, 0) == "EPERM"
+        assert action(program, X86_64[name], process, 0) == "allow"
+    for name in seccomp.SHARED_QUEUES.split():
+        assert action(program, X86_64[name], who) == "ENOSYS"
+
+
+def test_modes_and_times_are_denied_where_files_of_the_host_have_the_same_owner() -> None:
+    for name in seccomp.OWN_FILES.split():
+        assert action(FENCED["landlock"], X86_64[name]) == "EPERM"
+        assert action(FENCED["uid"], X86_64[name]) == "allow"
+
+
+@given(st.tuples(*[words] * 3))
+def test_a_zygote_with_the_power_to_change_its_user_stays_in_its_block(
+    wanted: tuple[int, int, int],
+) -> None:
+    """Any of the three may be root's, or another worker's."""
+    first = 20 * UIDS
+    program = program_of(seccomp.zygote_filter(Ground(Grade("uid"), first_uid=first)))
+    mine = all(first <= word & 0xFFFFFFFF < first + UIDS for word in wanted)
+
+    for name in ("setresuid", "setresgid"):
+        assert action(program, X86_64[name], *wanted) == ("allow" if mine else "EPERM")
+        assert action(program, X86_64[name], first, first + 5, first + UIDS - 1) == "allow"
+        assert action(program, X86_64[name], first, 0, first) == "EPERM"
+    for name in seccomp.OTHER_IDENTITIES:
+        assert action(program, X86_64[name], first) == "EPERM"

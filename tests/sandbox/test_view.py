@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import envhub_sandbox
-from envhub_sandbox import Bind, Limits, View, bwrap
+from envhub_sandbox import Bind, Grade, Limits, View, bwrap
 
 PACKAGE = str(Path(envhub_sandbox.__path__[0]).parent)
 paths = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(
@@ -91,8 +91,9 @@ def test_a_view_becomes_a_command_line() -> None:
 
     # fmt: off
     assert bwrap.arguments(view) == [
-        "--unshare-all", "--unshare-user", "--die-with-parent", "--as-pid-1", "--new-session",
-        "--cap-drop", "ALL", "--clearenv",
+        "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
+        "--unshare-cgroup-try", "--die-with-parent", "--as-pid-1", "--new-session",
+        "--cap-drop", "ALL", "--clearenv", "--unshare-net",
         "--setenv", "HOME", "/workspace",
         "--dir", "/dev", "--dir", "/workspace", "--dir", "/tmp", "--dir", "/dev/shm",
         "--dir", "/dev/pts",
@@ -113,6 +114,20 @@ def test_a_view_becomes_a_command_line() -> None:
         "--remount-ro", "/",
     ]
     # fmt: on
+
+
+@pytest.mark.parametrize(
+    ("grade", "changed"),
+    [
+        (Grade("standard", network=False), {"--unshare-net"}),
+        (Grade("standard", proc=False), {"--proc", "--bind"}),
+    ],
+    ids=["network", "proc"],
+)
+def test_a_lower_grade_leaves_out_what_it_is_without_and_no_more(
+    grade: Grade, changed: set[str]
+) -> None:
+    assert set(bwrap.arguments(View())) ^ set(bwrap.arguments(View(), grade)) == changed
 
 
 @given(binds)
