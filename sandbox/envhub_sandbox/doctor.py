@@ -14,7 +14,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import isolate, landlock, launcher, seccomp, shown, syscalls
 from .errors import LaunchFailed, LayerFailed, SandboxError
@@ -22,6 +22,11 @@ from .launcher import Launcher
 from .policy import Bind, View, joined
 
 _START_S = 20.0
+_UNCOVER = {
+    "Docker": "--security-opt systempaths=unconfined",
+    "Podman": "--security-opt unmask=ALL",
+}
+_FORK_FIX = "allow more processes: `ulimit -u`, or the container's --pids-limit"
 LAUNCHERS: tuple[Launcher, ...] = ("bubblewrap", "built-in")
 _ZYGOTE = """
 import sys, socket
@@ -77,7 +82,7 @@ def examine() -> Report:
     container = _container()
     findings = [
         _tried("user and mount namespaces", _user_namespace, _namespace_fix(container)),
-        _tried("pid namespace with its own /proc", _pid_namespace, _proc_fix(container)),
+        _pid_and_proc(container),
         _tried("network namespace", _network_namespace, _namespace_fix(container)),
         _tried("seccomp", _seccomp, "use a kernel with CONFIG_SECCOMP_FILTER, on x86-64"),
         _landlock(),
@@ -103,7 +108,12 @@ def examine() -> Report:
 
 def _tried(name: str, work: Callable[[], None], fix: str) -> Finding:
     read, write = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:  # no more processes: a finding, too
+        os.close(read)
+        os.close(write)
+        return Finding(name, False, f"fork: {error.strerror}", _FORK_FIX)
     if child == 0:
         try:
             work()
@@ -122,6 +132,14 @@ def _tried(name: str, work: Callable[[], None], fix: str) -> Finding:
     os.waitpid(child, 0)
     ok = not said.startswith("!")
     return Finding(name, ok, said.removeprefix("!"), "" if ok else fix)
+
+
+def _pid_and_proc(container: str) -> Finding:
+    """Uncovering /proc is of no use where the namespaces themselves are refused."""
+    found = _tried("pid namespace with its own /proc", _pid_namespace, _proc_fix(container))
+    if found.ok or found.fix == _FORK_FIX or found.detail.startswith("mount"):
+        return found
+    return replace(found, fix=_namespace_fix(container))
 
 
 def _become_user() -> None:
@@ -204,27 +222,32 @@ def _launcher(choice: Launcher) -> Finding:
         launched = launcher.launch(view, command, choice)
     except LaunchFailed as error:
         return Finding(name, False, str(error), error.hint, needed=False)
+    except OSError as error:  # no more processes, or an interpreter that we may not run again
+        what = f"{error.strerror or error} {error.filename or ''}".strip()
+        return Finding(name, False, f"launcher: {what}", _launcher_fix(choice))
     try:
         launched.control.settimeout(_START_S)
-        said = _first_word(launched.control)
+        said, hint = _first_word(launched.control)
         if said:
-            raise LaunchFailed(said)
+            raise LaunchFailed(said, hint=hint)
     except (SandboxError, OSError) as error:
-        return Finding(name, False, str(error) or "it said nothing", _launcher_fix(choice))
+        fix = getattr(error, "hint", "") or _launcher_fix(choice)
+        return Finding(name, False, str(error) or "it said nothing", fix)
     finally:
         launched.kill()
     took_ms = (time.monotonic() - started) * 1000
     return Finding(name, True, f"a session was isolated; the first took {took_ms:.0f} ms")
 
 
-def _first_word(control: socket.socket) -> str:
-    """Return why the zygote cannot isolate sessions, "" if it can."""
+def _first_word(control: socket.socket) -> tuple[str, str]:
+    """Return why the zygote cannot isolate sessions, "" if it can, and what to do about it."""
     data = control.recv(64 * 1024)
     said = json.loads(data) if data else {}
     if said.get("nests"):
-        return ""
+        return "", ""
     failed = said.get("failed", {})
-    return f"{failed.get('layer', 'launcher')}: {failed.get('what', 'it ended at once')}"
+    why = f"{failed.get('layer', 'launcher')}: {failed.get('what', 'it ended at once')}"
+    return why, failed.get("hint", "")
 
 
 def _container() -> str:
@@ -249,8 +272,9 @@ def _setting(path: str) -> str:
 
 def _namespace_fix(container: str) -> str:
     """Settings first: they are this machine's own word, a container is our guess."""
-    if _setting("user/max_user_namespaces") == "0":
-        return "sudo sysctl -w user.max_user_namespaces=63000"
+    for kind in ("user", "mnt", "pid", "ipc", "uts", "net"):
+        if _setting(f"user/max_{kind}_namespaces") == "0":
+            return f"sudo sysctl -w user.max_{kind}_namespaces=63000"
     if _setting("kernel/unprivileged_userns_clone") == "0":
         return "sudo sysctl -w kernel.unprivileged_userns_clone=1"
     if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and not container:
@@ -259,7 +283,7 @@ def _namespace_fix(container: str) -> str:
         return (
             "a container's default filter forbids namespaces: start it with"
             " --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
-            " --security-opt systempaths=unconfined"
+            f" {_UNCOVER[container]}"
         )
     if container == "Kubernetes":
         return "set hostUsers: false, procMount: Unmasked, seccompProfile: Unconfined"
@@ -269,8 +293,8 @@ def _namespace_fix(container: str) -> str:
 def _proc_fix(container: str) -> str:
     if container == "Kubernetes":
         return "set procMount: Unmasked and hostUsers: false"
-    if container:
-        return "the container masks parts of /proc: --security-opt systempaths=unconfined"
+    if container in _UNCOVER:
+        return f"the container masks parts of /proc: start it with {_UNCOVER[container]}"
     return "parts of /proc are covered by other mounts; start envhub where they are not"
 
 
