@@ -39,7 +39,7 @@ _FLOORS = {
 }
 _BWRAP = (
     *("--unshare-all", "--die-with-parent", "--ro-bind", "/", "/"),
-    *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),
+    *("--proc", "/proc", "--dev", "/dev"),  # and no --tmpfs /tmp: we may live there
 )
 
 

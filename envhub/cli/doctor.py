@@ -45,7 +45,7 @@ def _as_json(report: examination.Report) -> dict[str, object]:
     trials = [{**asdict(t), "escaped": t.escaped} for t in report.trials]
     best = report.best.grade.tier if report.best else None
     facts = {**asdict(report), "trials": trials, "best": best, "strict": report.strict}
-    return {**facts, "proven": report.proven}
+    return {**facts, "proven": report.proven, "missing": report.missing}
 
 
 def _print(report: examination.Report, minimum: str, *, enough: bool) -> None:
@@ -56,20 +56,24 @@ def _print(report: examination.Report, minimum: str, *, enough: bool) -> None:
     facts = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     console.print(f"[bold]envhub doctor[/]  [dim]{facts}[/]\n")
     width = max(len(finding.name) for finding in report.findings)
+    said = ""
     for finding in report.findings:
         mark = _mark(finding.ok, needed=finding.needed)
         console.print(f"{mark} {finding.name:<{width}}  [dim]{finding.detail}[/]")
-        if finding.fix:
+        if finding.fix and finding.fix != said:
+            said = finding.fix
             console.print(f"  {'':<{width}}  [cyan]fix:[/] {finding.fix}")
     console.print()
-    for trial in report.trials:
+    for trial in report.told:
         _print_trial(console, trial, len(report.proven))
     if unproven := sorted({*report.free} - {*report.proven}):
         console.print(
             f"\n[dim]not possible here even without a sandbox: {', '.join(unproven)}[/]"
         )
     if report.best is None:
-        console.print("\n[bold red]nothing works here but `--isolation none`[/]")
+        console.print(
+            "\n[bold red]strict isolation does not work here[/], nor does any tier below it"
+        )
     elif enough:
         best = report.best
         console.print(f"\n[bold green]{best.grade.tier} isolation works[/], by {best.launcher}")
@@ -82,11 +86,12 @@ def _print(report: examination.Report, minimum: str, *, enough: bool) -> None:
 
 
 def _print_trial(console: Console, trial: Trial, proven: int) -> None:
-    mark = _mark(trial.works and not trial.escaped, needed=False)
+    needed = trial.grade.tier == "strict"
     missing = " and ".join(trial.grade.missing)
     name = f"{trial.grade.tier}, {trial.launcher}" + (f", without {missing}" if missing else "")
     said = f"{trial.detail}; {proven} canaries stayed inside" if trial.works else trial.detail
-    console.print(f"{mark} {name}\n    [dim]{said}[/]")
+    mark = _mark(trial.works and not trial.escaped, needed=needed)
+    console.print(f"{mark} {name}: [dim]{said}[/]")
     for canary in trial.escaped:
         console.print(f"    [bold red]escaped:[/] {canary}")
     if trial.hint:

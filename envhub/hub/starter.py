@@ -17,6 +17,7 @@ from envhub_sandbox import (
     LayerFailed,
     SandboxError,
     View,
+    machine,
 )
 from envhub_sandbox.tiers import VARIANTS
 
@@ -137,6 +138,8 @@ class Starter:
         """
         layers = [error for error in refused if isinstance(error, LayerFailed)]
         told = (layers or refused)[0]
+        if isinstance(told, LayerFailed):
+            told.hint = told.hint or machine.fix_for(told.layer)
         if not told.hint:
             told.hint = "`envhub doctor` says what this machine can isolate, and how to fix it"
         return told

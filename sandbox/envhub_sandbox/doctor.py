@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import canaries, isolate, landlock, launcher, machine, seccomp, syscalls, trial
 from .errors import LayerFailed
@@ -61,9 +61,33 @@ class Report:
         return next((t for t in self.trials if t.works and not t.escaped), None)
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """What strict isolation would need and is not there, the first layer first."""
+        if self.strict:
+            return ()
+        layers = [
+            finding.name for finding in self.findings if finding.needed and not finding.ok
+        ]
+        return (*layers, *(f"strict, {t.launcher}" for t in self.trials if t.grade == STRICT))
+
+    @property
     def strict(self) -> bool:
         """Whether strict isolation works here."""
         return self.reaches("strict")
+
+    @property
+    def told(self) -> tuple[Trial, ...]:
+        """Return what people want to know: of `strict` all, of each lower tier one."""
+        lower: dict[Tier, Trial] = {}
+        for tried in self.trials:
+            before = lower.get(tried.grade.tier)
+            if before is None or (tried.works, tried.launcher == "built-in") > (
+                before.works,
+                before.launcher == "built-in",
+            ):
+                lower[tried.grade.tier] = tried
+        strict = [t for t in self.trials if t.grade == STRICT]
+        return (*strict, *(t for tier, t in lower.items() if tier != "strict"))
 
     @property
     def proven(self) -> tuple[str, ...]:
@@ -80,7 +104,7 @@ def examine() -> Report:
     place = machine.place()
     findings = (
         _tried("user and mount namespaces", _user_namespace, machine.namespace_fix(place)),
-        _tried("pid namespace with its own /proc", _pid_namespace, machine.proc_fix(place)),
+        _pid_and_proc(place),
         _tried("network namespace", _network_namespace, machine.namespace_fix(place, "net")),
         _tried("seccomp", _seccomp, "use a kernel with CONFIG_SECCOMP_FILTER, on x86-64"),
         _landlock(place),
@@ -89,7 +113,7 @@ def examine() -> Report:
     with trial.baited() as bait:
         os.environ[bait["variable"]] = bait["secret"]
         try:
-            free = canaries.fly(bait)
+            free = _freely(bait)
             trials = [
                 trial.attempt(grade, by, bait)
                 for tier, grades in VARIANTS.items()
@@ -102,12 +126,25 @@ def examine() -> Report:
     return Report(machine.description(place), findings, tuple(trials), free)
 
 
+def _freely(bait: canaries.Bait) -> dict[str, str]:
+    """Let the canaries fly without a sandbox, if we may have processes for it."""
+    try:
+        return canaries.fly(bait)
+    except OSError as error:
+        return dict.fromkeys(canaries.CANARIES, f"fork: {error.strerror}")
+
+
 # ---------------------------------------------------------------- probes in a child
 
 
 def _tried(name: str, work: Callable[[], None], fix: str) -> Finding:
     read, write = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:  # no more processes: a finding, too
+        os.close(read)
+        os.close(write)
+        return Finding(name, False, f"fork: {error.strerror}", machine.FORK_FIX)
     if child == 0:
         try:
             work()
@@ -126,6 +163,15 @@ def _tried(name: str, work: Callable[[], None], fix: str) -> Finding:
     os.waitpid(child, 0)
     ok = not said.startswith("!")
     return Finding(name, ok, said.removeprefix("!"), "" if ok else fix)
+
+
+def _pid_and_proc(place: str) -> Finding:
+    """Uncovering /proc is of no use where the namespaces themselves are refused."""
+    fix = machine.proc_fix(place)
+    found = _tried("pid namespace with its own /proc", _pid_namespace, fix)
+    if found.fix != fix or found.detail.startswith("mount"):
+        return found
+    return replace(found, fix=machine.namespace_fix(place, "pid"))
 
 
 def _become_user() -> None:

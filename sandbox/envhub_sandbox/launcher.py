@@ -6,6 +6,7 @@ found by doing it: the zygote's first word. The one who starts zygotes remembers
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -20,8 +21,8 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Literal
 
-from . import fenced
-from .errors import LaunchFailed
+from . import fenced, machine
+from .errors import LaunchFailed, LayerFailed
 from .policy import View
 from .tiers import NONE, ROOT, SESSIONS, STRICT, UIDS, Grade, Ground
 
@@ -119,6 +120,7 @@ def launch(
 
     Raises:
         LaunchFailed: bubblewrap was asked for and is not there.
+        LayerFailed: no process could be started.
     """
     bwrap = bubblewrap() if launcher == "bubblewrap" else None
     if launcher == "bubblewrap" and bwrap is None:
@@ -147,15 +149,20 @@ def launch(
         "grade": asdict(grade),
         "folder": folder,
     }
-    sheet = os.memfd_create("envhub-sandbox", os.MFD_CLOEXEC)
-    os.write(sheet, json.dumps(spec).encode())
-    os.lseek(sheet, 0, os.SEEK_SET)
     here = str(Path(__file__).parent.parent)
-    line = [sys.executable, "-I", "-S", "-c", _BOOT, here, str(sheet)]
     try:
-        launched = _start(line, ours, theirs, [sheet], launcher, uid=uid)
-    finally:
-        os.close(sheet)
+        sheet = os.memfd_create("envhub-sandbox", os.MFD_CLOEXEC)
+        try:
+            os.write(sheet, json.dumps(spec).encode())
+            os.lseek(sheet, 0, os.SEEK_SET)
+            line = [sys.executable, "-I", "-S", "-c", _BOOT, here, str(sheet)]
+            launched = _start(line, ours, theirs, [sheet], launcher, uid=uid)
+        finally:
+            os.close(sheet)
+    except OSError as error:
+        ours.close()
+        theirs.close()
+        raise _not_started(error) from error
     launched.grade, launched.folder = grade, folder
     return launched
 
@@ -165,7 +172,16 @@ def launch_bare(command: Sequence[str], environment: dict[str, str]) -> Launched
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     line = _filled_in(command, theirs.fileno(), "")
     name, value = Ground(NONE).variable()
-    return _start(line, ours, theirs, [], None, {**environment, name: value})
+    try:
+        return _start(line, ours, theirs, [], None, {**environment, name: value})
+    except OSError as error:
+        raise _not_started(error) from error
+
+
+def _not_started(error: OSError) -> LayerFailed:
+    what = f"{error.strerror or error} {error.filename or ''}".strip()
+    hint = machine.FORK_FIX if error.errno == errno.EAGAIN else ""
+    return LayerFailed("launcher", what, error.errno or 0, hint=hint)
 
 
 def _filled_in(command: Sequence[str], control: int, root: str) -> list[str]:

@@ -10,10 +10,20 @@ import os
 import platform
 import resource
 
-_DOCKER = (
-    " --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
-    " --security-opt systempaths=unconfined"
-)
+FORK_FIX = "allow more processes: `ulimit -u`, or the container's --pids-limit"
+_LOWER = "; or take a lower tier: `--isolation best`"
+_UNCOVER = {
+    "Docker": "--security-opt systempaths=unconfined",
+    "Podman": "--security-opt unmask=ALL",
+}
+_KINDS = {
+    "user namespace": "user",
+    "mount namespace": "mnt",
+    "pid namespace": "pid",
+    "ipc namespace": "ipc",
+    "uts namespace": "uts",
+    "network namespace": "net",
+}
 
 
 def description(place: str) -> dict[str, str]:
@@ -53,32 +63,45 @@ def setting(path: str) -> str:
 
 
 def namespace_fix(place: str, kind: str = "user") -> str:
-    """Return how to have namespaces of a kind."""
+    """Return how to have namespaces of a kind: user, mnt, pid, ipc, uts or net."""
+    where = ", on the host" if place in _UNCOVER or place == "Kubernetes" else ""
     for limited in ("user", kind):
         if setting(f"user/max_{limited}_namespaces") == "0":
-            return f"sudo sysctl -w user.max_{limited}_namespaces=63000"
+            return f"sudo sysctl -w user.max_{limited}_namespaces=63000{where}"
     if setting("kernel/unprivileged_userns_clone") == "0":  # Debian's and Arch's own
-        return "sudo sysctl -w kernel.unprivileged_userns_clone=1"
-    if place in ("Docker", "Podman"):
-        return f"its default filter forbids namespaces; start the container with{_DOCKER}"
+        return f"sudo sysctl -w kernel.unprivileged_userns_clone=1{where}"
+    if place in _UNCOVER:
+        return (
+            "a container's default filter forbids namespaces: start it with --security-opt"
+            f" seccomp=unconfined --security-opt apparmor=unconfined {_UNCOVER[place]}{_LOWER}"
+        )
     if place == "Kubernetes":
-        return "set hostUsers: false, procMount: Unmasked, seccompProfile.type: Unconfined"
+        wanted = "hostUsers: false, procMount: Unmasked, seccompProfile.type: Unconfined"
+        return f"set {wanted}{_LOWER}"
     if setting("kernel/apparmor_restrict_unprivileged_userns") == "1":  # Ubuntu since 24.04
         return "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
     if place == "a Hugging Face Space":
-        return "there is none in a Space: take a lower tier, `--isolation best`"
-    return "this kernel, or a filter around us, refuses namespaces: try `--isolation best`"
+        return "a Space has none: take a lower tier, `--isolation best`"
+    return f"this kernel, or a filter around us, refuses namespaces{_LOWER}"
 
 
 def proc_fix(place: str) -> str:
     """Return how to have a /proc of one's own."""
     if place == "Kubernetes":
-        return "set procMount: Unmasked and hostUsers: false"
-    if place == "Podman":
-        return "parts of /proc are masked; start the container with --security-opt unmask=ALL"
-    if place:
-        return "parts of /proc are masked; --security-opt systempaths=unconfined shows them"
-    return "parts of /proc are covered by other mounts; or take `--isolation standard`"
+        return f"set procMount: Unmasked and hostUsers: false{_LOWER}"
+    if place in _UNCOVER:
+        return f"parts of /proc are masked: start the container with {_UNCOVER[place]}{_LOWER}"
+    return f"parts of /proc are covered by other mounts: start envhub where not{_LOWER}"
+
+
+def fix_for(layer: str) -> str:
+    """Return what to do about a layer that failed, "" where nothing is known."""
+    here = place()
+    if layer in _KINDS:
+        return namespace_fix(here, _KINDS[layer])
+    if layer == "/proc of its own":
+        return proc_fix(here)
+    return ""
 
 
 def landlock_fix(abi: int, place: str) -> str:

@@ -21,6 +21,8 @@ _NAMESPACES = {
     "uts namespace": "uts",
     "network namespace": "net",
 }
+_KINDS = tuple(_NAMESPACES.values())
+_PID = "pid namespace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,38 +53,34 @@ def confirm(receipt: Receipt, pid: int) -> Receipt:
     runs at import may have told its zygote to leave something out.
 
     Raises:
-        LayerFailed: the kernel does not show a layer that the child claims, or it does not
-            let itself be looked at.
+        LayerFailed: the kernel does not show a layer that the tier has.
         ProcessLookupError: there is no such process any more.
     """
-    shown: list[str] = []
     try:
         zygote = int(_status(pid)["PPid"])
         if receipt.tier in FENCED:
             pid = _only_child(pid)  # what was forked is its executioner
-        status = _status(pid)
-        for layer, kind in _NAMESPACES.items():
-            others = (_namespace(os.getpid(), kind), _namespace(zygote, kind))
-            if _namespace(pid, kind) not in others:
-                shown.append(layer)
-        # how many there are, Linux says since 5.9
-        filters = int(status.get("Seccomp_filters", "1"))
-        if status["Seccomp"] == "2" and filters > int(
-            _status(zygote).get("Seccomp_filters", "0")
-        ):
-            shown.append("seccomp")
+        status, before = _status(pid), _status(zygote)
+        required = _required(receipt)
+        shown = _namespaces(pid, zygote)
     except FileNotFoundError:
         raise ProcessLookupError(f"no process {pid}") from None
-    except PermissionError as error:
-        what = f"process {pid} does not let itself be looked at"
-        raise LayerFailed("receipt", what, error.errno or 0) from None
+    except PermissionError:
+        # a root without CAP_SYS_PTRACE, as a container's: it sees process numbers, no more
+        deeper = len(status["NSpid"].split()) > len(before["NSpid"].split())
+        shown = [_PID] if deeper else []
+        required = [layer for layer in required if layer not in _NAMESPACES or layer == _PID]
+    # how many there are, Linux says since 5.9
+    own = int(status.get("Seccomp_filters", "1"))
+    if status["Seccomp"] == "2" and own > int(before.get("Seccomp_filters", "0")):
+        shown.append("seccomp")
     if status["NoNewPrivs"] == "1":
         shown.append("no new privileges")
     if not any(int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")):
         shown.append("no capabilities")
-    if status["Uid"] != _status(zygote)["Uid"] and status["Uid"] != _status(os.getpid())["Uid"]:
+    if status["Uid"] not in (before["Uid"], _status(os.getpid())["Uid"]):
         shown.append("user of its own")
-    absent = [layer for layer in _required(receipt) if layer not in shown]
+    absent = [layer for layer in required if layer not in shown]
     if absent:
         what = f"the kernel does not show around the process: {', '.join(absent)}"
         raise LayerFailed(absent[0], what)
@@ -97,6 +95,14 @@ def _required(receipt: Receipt) -> list[str]:
     if receipt.tier not in FENCED:
         walls = [layer for layer in _NAMESPACES if layer not in receipt.missing]
     return [*walls, "seccomp", "no new privileges", "no capabilities"]
+
+
+def _namespaces(pid: int, zygote: int) -> list[str]:
+    """Return the layers whose namespace is neither ours nor its zygote's."""
+    ours = {kind: (_namespace(os.getpid(), kind), _namespace(zygote, kind)) for kind in _KINDS}
+    return [
+        layer for layer, kind in _NAMESPACES.items() if _namespace(pid, kind) not in ours[kind]
+    ]
 
 
 def _namespace(pid: int, kind: str) -> str:

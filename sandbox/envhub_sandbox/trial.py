@@ -90,7 +90,7 @@ def baited() -> Iterator[Bait]:
             named.bind(abstract)
             named.listen()
             variables = {**os.environ, _VARIABLE: secret}
-            process = subprocess.Popen(["/bin/sleep", "600"], env=variables)
+            process = _sleeper(variables)
             try:
                 for path in (file, shared):
                     with open(path, "w") as bait:
@@ -102,13 +102,21 @@ def baited() -> Iterator[Bait]:
                     "variable": _VARIABLE,
                     "port": port.getsockname()[1],
                     "abstract": abstract,
-                    "pid": process.pid,
+                    "pid": process.pid if process is not None else os.getpid(),
                 }
             finally:
-                process.kill()
-                process.wait()
+                if process is not None:
+                    process.kill()
+                    process.wait()
                 if os.path.exists(shared):
                     os.unlink(shared)
+
+
+def _sleeper(variables: dict[str, str]) -> subprocess.Popen[bytes] | None:
+    try:
+        return subprocess.Popen(["/bin/sleep", "600"], env=variables)
+    except OSError:
+        return None  # no more processes: then no canary flies either
 
 
 @contextmanager

@@ -182,7 +182,7 @@ class _Zygote:
             pid, pidfd = self._fork((theirs.fileno(),), _self_test)
         except OSError as error:
             what = str(error.strerror or error)
-            raise LayerFailed("user namespace", what, error.errno or 0) from error
+            raise LayerFailed(self._refused(), what, error.errno or 0) from error
         os.close(pidfd)
         theirs.close()
         with ours:
@@ -196,6 +196,21 @@ class _Zygote:
         if report[4 + length :] != b"ok":
             tail = report[4 + length :].decode(errors="replace") or "it said nothing"
             raise LayerFailed("fork", f"a cloned child does not work: {tail}")
+
+    def _refused(self) -> str:
+        """Return which namespace the kernel would not make: one call makes them all."""
+        asked = syscalls.CLONE_NEWUSER
+        for layer, flag in isolate.NAMESPACES_BY_NAME.items():
+            asked |= flag & self._namespaces
+            try:
+                pid, pidfd = syscalls.fork(asked)
+            except OSError:
+                return layer
+            if pid == 0:
+                os._exit(0)
+            os.waitpid(pid, 0)
+            os.close(pidfd)
+        return "user namespace"
 
     def loop(self) -> NoReturn:
         """Fork and reap until the owner hangs up."""
