@@ -25,7 +25,16 @@ from bench import machine, report
 from bench.figures import Group
 from bench.plan import REPOSITORY, Plan
 
-BENCHMARKS = ("start", "memory", "descriptors", "steps", "imports", "churn", "kill")
+BENCHMARKS = (
+    "start",
+    "memory",
+    "descriptors",
+    "steps",
+    "imports",
+    "churn",
+    "kill",
+    "neighbours",
+)
 _RESULTS = REPOSITORY / "bench" / "results"
 
 

@@ -33,6 +33,8 @@ def main(files: list[str]) -> int:
             plots.draw_start(run, _IMAGES / "start.png")
         if run["benchmarks"].get("memory", {}).get("figures"):
             plots.draw_memory(run, _IMAGES / "memory.png")
+        if run["benchmarks"].get("neighbours", {}).get("figures"):
+            plots.draw_neighbours(run, _IMAGES / "neighbours.png")
     _PAGE.write_text(text)
     return 0
 

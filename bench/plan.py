@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +40,16 @@ class Plan:
 
 
 @contextmanager
-def environments(**sources: str) -> Iterator[Path]:
+def environments(
+    settings: Mapping[str, str] | None = None, /, **sources: str
+) -> Iterator[Path]:
     """Hold a folder of environments made from Python source, one class `Env` in each.
 
     Not below /tmp: each session would have to be shown its folder again over its own /tmp,
     which a user's environment need not.
 
     Args:
+        settings: the rest of env.toml, by name of the environment.
         sources: the content of env.py, by name of the environment.
     """
     spacious = "/var/tmp"
@@ -58,7 +61,7 @@ def environments(**sources: str) -> Iterator[Path]:
             (folder / name).mkdir()
             (folder / name / "env.py").write_text(source)
             manifest = f'name = "{name}"\nentry = "env:Env"\n'
-            (folder / name / "env.toml").write_text(manifest)
+            (folder / name / "env.toml").write_text(manifest + (settings or {}).get(name, ""))
         yield folder
     finally:
         shutil.rmtree(folder)

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bench import machine
+from bench import machine, neighbours
 
 _INK, _QUIET, _TARGET = "#222222", "#8a8a8a", "#c0392b"
 _OURS, _OTHERS = "#1f6fb2", "#9a9a9a"
@@ -100,6 +100,45 @@ def draw_memory(run: dict[str, Any], path: Path) -> None:
     axes.set_ylabel("MB for each session")
     axes.legend(loc="upper right", frameon=False, fontsize=9, handlelength=3.5)
     _finish(plot, axes, "What an idle session costs in memory", run, path)
+
+
+def draw_neighbours(run: dict[str, Any], path: Path) -> None:
+    """Draw a step's p50 and p99 of every block, a row for what stood beside it."""
+    series = run["benchmarks"]["neighbours"]["series"]
+    names = sorted(series, key=lambda name: statistics.median(p99 for _, p99 in series[name]))
+    names.sort(key=lambda name: name == neighbours.QUIET)
+    plot, axes = _canvas(10, 0.46 * len(names) + 1.9)
+    for row, name in enumerate(names):
+        color = _OTHERS if name == neighbours.QUIET else _OURS
+        for values, height in zip(zip(*series[name], strict=True), (0.14, -0.14), strict=True):
+            where = [row + height] * len(values)
+            axes.scatter(values, where, s=16, color=color, alpha=0.45, linewidths=0)
+            middle = statistics.median(values)
+            axes.plot([middle] * 2, [row + 2.4 * height, row], color=_INK, linewidth=2)
+        p50, p99 = (statistics.median(values) for values in zip(*series[name], strict=True))
+        words = f"  p50 {_short(p50)} ms   p99 {_short(p99)} ms"
+        across = axes.get_yaxis_transform()
+        axes.text(1.01, row, words, transform=across, va="center", fontsize=8.5, color=_INK)
+    quiet = statistics.median(p99 for _, p99 in series[neighbours.QUIET])
+    target = neighbours.RATIO_TARGET * quiet
+    axes.axvline(target, color=_TARGET, linewidth=1, linestyle="--")
+    axes.text(
+        target,
+        len(names) - 0.4,
+        f"  {neighbours.RATIO_TARGET:g} times the quiet p99: the target of the mix",
+        color=_TARGET,
+        fontsize=8.5,
+        va="bottom",
+    )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) + 0.1)
+    axes.set_xlabel(
+        "milliseconds of a neighbour's step (logarithmic); a dot is a block,"
+        " above p50, below p99"
+    )
+    _finish(plot, axes, "What hostile sessions do to their neighbours", run, path)
 
 
 def _canvas(width: float, height: float) -> tuple[Any, Any]:

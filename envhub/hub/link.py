@@ -14,6 +14,8 @@ from envhub.wire.lifecycle import State
 from envhub.wire.messages import Failed, Reply, Request
 
 _READ_BYTES = 64 * 1024
+_AT_ONCE_BYTES = 1024 * 1024  # of output are read as they come in each call, and then
+_PAUSE_S = 0.004  # is waited after each read: 16 MB/s at most
 _END_AFTER_HANG_UP_S = 1.0
 _EARLY_S = 0.002  # uvloop counts whole milliseconds, and may be one early
 
@@ -31,6 +33,8 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._reply: asyncio.Future[Reply | None] | None = None
         self._unsent = b""
+        self._at_once_bytes = _AT_ONCE_BYTES
+        self._pause: asyncio.TimerHandle | None = None
         self._channel = process.channel
         # noted here: once closed, they do not know their numbers, and others may have them
         self._listened: tuple[int, ...] = (
@@ -58,6 +62,7 @@ class Link:
             EnvhubError: as the reply says, or because the process ended.
         """
         frame = self._exchange.call(stage, request)
+        self._at_once_bytes = _AT_ONCE_BYTES
         self._reply = self._loop.create_future()
         timer = self._loop.call_later(deadline.left_s + _EARLY_S, self._kill_at, deadline)
         try:
@@ -96,6 +101,8 @@ class Link:
 
         Idempotent.
         """
+        if self._pause is not None:
+            self._pause.cancel()
         for descriptor in self._listened:
             self._loop.remove_reader(descriptor)
             self._loop.remove_writer(descriptor)
@@ -155,8 +162,19 @@ class Link:
             return
         if not data:
             self._loop.remove_reader(self._process.output)
-        elif passed := self._exchange.printed(data):
+            return
+        if passed := self._exchange.printed(data):
             self._process.kill("output_limit", passed)
+        self._at_once_bytes -= len(data)
+        if self._at_once_bytes < 0 and self._pause is None:
+            self._loop.remove_reader(self._process.output)
+            self._pause = self._loop.call_later(_PAUSE_S, self._resume_output)
+
+    def _resume_output(self) -> None:
+        """Read output again: who prints without an end waits for us, and not others."""
+        self._pause = None
+        if self._listened:
+            self._loop.add_reader(self._process.output, self._read_output)
 
     def _note_end(self) -> None:
         self._loop.remove_reader(self._process.pidfd)

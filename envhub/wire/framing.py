@@ -42,8 +42,11 @@ class FrameBuffer:
         """Append bytes just read from the peer."""
         self._buffer += data
 
-    def next_frame(self) -> bytes | None:
+    def next_frame(self) -> bytes | bytearray | None:
         """Return the next whole payload, or None if more bytes are needed.
+
+        One that nothing follows is the buffer itself: a copy of a large one would hold up
+        whoever shares the thread.
 
         Raises:
             RemoteProtocolError: the peer announced a payload longer than `max_bytes`. The
@@ -59,6 +62,10 @@ class FrameBuffer:
         end = HEADER.size + length
         if len(self._buffer) < end:
             return None
+        if len(self._buffer) == end:
+            whole, self._buffer = self._buffer, bytearray()
+            del whole[: HEADER.size]
+            return whole
         payload = bytes(self._buffer[HEADER.size : end])
         del self._buffer[:end]
         return payload

@@ -224,7 +224,7 @@ def encode(message: Message) -> bytes:
     return _ENCODER.encode(message)
 
 
-def decode(decoder: Decoder[T], data: bytes) -> T:
+def decode(decoder: Decoder[T], data: bytes | bytearray) -> T:
     """Return the message in `data`.
 
     Raises:

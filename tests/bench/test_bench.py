@@ -1,14 +1,18 @@
 """The benchmarks run and write what the page and the comparison read. No time is asserted."""
 
+import asyncio
 import json
 import subprocess
 import sys
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from bench import page, report
+from bench import hostile, page, report
 from bench.figures import Group, percentile
+from bench.ticks import ticks
 
 REPOSITORY = Path(__file__).parents[2]
 SUMMARY = {"name", "unit", "n", "median", "min", "max", "p99", "target", "met", "note"}
@@ -50,6 +54,39 @@ def test_a_session_holds_as_few_descriptors_as_promised(quick: Path) -> None:
     run = json.loads(quick.read_text())
 
     assert all(f["met"] is not False for f in run["benchmarks"]["descriptors"]["figures"])
+
+
+def test_neighbours_are_measured_beside_every_kind_of_harm(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    done = bench("neighbours", "--quick", "--json", str(path))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = report.read(path)
+    found = run["benchmarks"]["neighbours"]
+    names = [figure["name"] for figure in found["figures"]]
+    for kind in (*hostile.KINDS.values(), "mix of all"):
+        assert f"{kind}: one step" in names
+        assert f"{kind} ÷ quiet: p99 of a step" in names
+        assert len(found["series"][kind]) == 2
+    targets = [figure["name"] for figure in found["figures"] if figure["target"]]
+    assert targets == ["mix of all ÷ quiet: p99 of a step"]
+
+
+async def test_ticks_are_told_when_they_were_due() -> None:
+    due: list[float] = []
+    begun = time.perf_counter()
+    enough = asyncio.Event()
+
+    def tick(at: float) -> None:
+        due.append(at)
+        if len(due) == 50:
+            enough.set()
+
+    with ticks(0.001, tick):
+        await asyncio.wait_for(enough.wait(), 30)
+
+    assert begun < due[0]
+    assert [round(b - a, 6) for a, b in pairwise(due)] == [0.001] * (len(due) - 1)
 
 
 def test_a_run_is_compared_with_an_earlier_one(quick: Path, tmp_path: Path) -> None:

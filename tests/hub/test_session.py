@@ -141,6 +141,30 @@ async def test_a_flood_of_output_ends_the_process_and_keeps_the_tail(hub: Hub) -
     assert 0 < len(caught.value.output) <= 64 * 1024
 
 
+async def test_output_that_is_read_in_pauses_is_read_to_its_end(hub: Hub) -> None:
+    much = "for _ in range(4000): print('x' * 999)"
+    async with hub.session("probe") as env:
+        await env.reset()
+        for word in ("first", "second"):  # what is read without pause begins anew
+            await env.step({"code": f"{much}\nprint('{word}')"})
+
+            assert len(env.output) == 64 * 1024
+            assert env.output.endswith(f"x\n{word}\n")
+
+
+async def test_a_flood_of_output_that_is_paused_ends_with_its_session(hub: Hub) -> None:
+    async with hub.session("probe") as env, hub.session("probe") as neighbour:
+        await env.reset()
+        await neighbour.reset()
+        flood = "while True: print('x' * 999)"
+        code = f"import os\nif not os.fork():\n    {flood}"  # goes on after the reply
+        await env.step({"code": code})
+        for _ in range(20):
+            await neighbour.step({"code": "pass"})
+        await env.aclose()
+        await neighbour.step({"code": "pass"})
+
+
 async def test_a_step_past_its_deadline_is_killed_with_its_output_kept(hub: Hub) -> None:
     async with hub.session("waits") as env, hub.session("waits") as neighbour:
         await env.reset()

@@ -24,7 +24,7 @@ def test_any_fragmentation_gives_the_same_frames(sent: list[bytes], cuts: list[i
     for piece in split(b"".join(map(encode_frame, sent)), cuts):
         buffer.receive_data(piece)
         while (frame := buffer.next_frame()) is not None:
-            received.append(frame)
+            received.append(bytes(frame))
 
     assert received == sent
     assert len(buffer) == 0
@@ -48,3 +48,15 @@ def test_a_frame_of_exactly_the_limit_passes() -> None:
 def test_we_cannot_send_a_frame_over_the_limit() -> None:
     with pytest.raises(LocalProtocolError):
         encode_frame(b"01234567890", max_bytes=10)
+
+
+def test_a_frame_that_was_handed_over_is_not_touched_by_the_next() -> None:
+    buffer = FrameBuffer()
+    buffer.receive_data(encode_frame(b"first"))
+    first = buffer.next_frame()
+    buffer.receive_data(encode_frame(b"second") + encode_frame(b"third")[:6])
+    second = buffer.next_frame()
+    buffer.receive_data(encode_frame(b"third")[6:])
+
+    assert (first, second, buffer.next_frame()) == (b"first", b"second", b"third")
+    assert len(buffer) == 0
