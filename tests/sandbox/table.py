@@ -390,7 +390,7 @@ LIMITS = (
     Attack("a message queue", "call('mq_open', b'/envhub-attack', os.O_CREAT, 0o600, None)\n"
            "call('mq_unlink', b'/envhub-attack')", "Too many open files"),
     Attack("more processes than allowed", "import resource\n"
-           "resource.setrlimit(resource.RLIMIT_NPROC, (17, 17))", "ValueError"),
+           "resource.setrlimit(resource.RLIMIT_NPROC, (20, 20))", "ValueError"),
     Attack("more memory than allowed", "import resource\n"
            "resource.setrlimit(resource.RLIMIT_DATA, (257 << 20, 257 << 20))", "ValueError"),
     Attack("more descriptors than allowed", "import resource\n"

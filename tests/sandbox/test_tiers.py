@@ -1,0 +1,149 @@
+"""Every attack of the table in the tiers below strict: what each claims, and no more.
+
+What a tier does not claim must work in it. So `NOT_CLAIMED`, which docs/security.md repeats,
+can neither boast nor grow stale.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from envhub_sandbox import Bind, Grade, landlock
+from envhub_sandbox.tiers import FENCED, VARIANTS
+from tests.sandbox.alone import Zygote, launchers
+from tests.sandbox.table import ATTACKS, PRELUDE, Attack
+
+_SHARED = (
+    "the password file",  # that it is there, and how large; not what is in it
+    "knowing a parent",
+    "knowing the host's name",
+    "a signal to everybody",  # the kernel says yes and reaches nobody: see the test below
+    "a full disk",
+    "many files",
+    "a full /tmp",
+)
+NOT_CLAIMED: dict[str, tuple[str, ...]] = {
+    "standard": (),
+    "uid": _SHARED,
+    "landlock": (
+        *_SHARED,
+        "40 processes",  # counted for each user; the hub's watchdog counts them by session
+        "40 dead processes",
+        "more processes than allowed",
+        *(("being root",) if os.geteuid() == 0 else ()),  # by name, without its powers
+    ),
+}
+GRADES = [
+    grade
+    for tier in ("standard", *FENCED)
+    for grade in VARIANTS[tier]  # type: ignore[index]
+    if tier != "uid" or os.geteuid() == 0
+]
+
+pytestmark = pytest.mark.skipif(landlock.version() < 6, reason="needs Linux 6.12's Landlock")
+
+
+def named(grade: Grade) -> str:
+    """What a test's name says of a grade."""
+    without = " and ".join(grade.missing)
+    return f"{grade.tier}, without {without}" if grade.tier == "standard" else grade.tier
+
+
+@pytest.fixture(scope="module", params=GRADES, ids=named)
+def grade(request: pytest.FixtureRequest) -> Grade:
+    chosen: Grade = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def low(grade: Grade, shown: Bind) -> Iterator[Zygote]:
+    """A zygote of one grade that all tests share."""
+    with Zygote(launchers()[-1], grade=grade, extra=(shown,)) as zygote:
+        yield zygote
+
+
+@pytest.fixture
+def given(
+    grade: Grade, given_inside: dict[str, Any], targets: dict[str, Any]
+) -> dict[str, Any]:
+    """Where an attack finds things: without namespaces, where they are on the host."""
+    if grade.namespaces:
+        return given_inside
+    own = {"scratch": ".", "tmp": ".", "shm": "/dev/shm", "shown": targets["shown"]}
+    return {**given_inside, **own}
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.name)
+def test_a_tier_stops_what_it_claims_to_stop(
+    low: Zygote, grade: Grade, attack: Attack, given: dict[str, Any]
+) -> None:
+    ended = low.run(PRELUDE + attack.code, **given)
+
+    assert ended.worked is (attack.name in NOT_CLAIMED[grade.tier]), ended
+
+
+def test_a_signal_to_everybody_reaches_nobody(
+    low: Zygote, given: dict[str, Any], victim: int
+) -> None:
+    """Its executioner, the zygote, the neighbour and we live on."""
+    with low.session("say('up'); hear()") as neighbour:
+        assert neighbour.hear() == "up"
+        ended = low.run("import os\ntry: os.kill(-1, 9)\nexcept ProcessLookupError: pass")
+        assert not neighbour.is_gone()
+
+    assert ended.worked
+    os.kill(victim, 0)
+
+
+def test_what_hides_from_its_parent_ends_with_the_session(low: Zygote) -> None:
+    """A daemon's end is the end of the pipe that it holds."""
+    code = """
+import os, signal
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        for number in range(1, 32):
+            if number not in (9, 19): signal.signal(number, signal.SIG_IGN)
+        say('daemon')
+        while True: signal.pause()
+    os._exit(0)
+os.wait()
+hear()
+"""
+    with low.session(code) as session:
+        assert session.hear() == "daemon"
+        session.kill()
+        ended = session.wait()  # reads its output to the end
+
+    assert ended.verdict.cause == "closed"
+
+
+def test_a_session_finds_nothing_of_the_one_before(low: Zygote) -> None:
+    mark = "import tempfile\nfor at in ('.', tempfile.gettempdir()): open(f'{at}/m', 'w')"
+    look = (
+        "import os, tempfile\n"
+        "for at in ('.', tempfile.gettempdir()): assert not os.path.exists(f'{at}/m')"
+    )
+
+    assert low.run(mark).worked
+    after = low.run(look)
+    assert after.worked, after
+
+
+@pytest.mark.parametrize("tier", FENCED)
+def test_the_folder_of_a_sandbox_goes_with_it(tier: str, shown: Bind) -> None:
+    if tier == "uid" and os.geteuid() != 0:
+        pytest.skip("only root can be other users")
+    hidden = "import os\nos.makedirs('a/b')\nopen('a/b/c', 'w')\nsay('made')\nhear()"
+    grade = Grade(tier)  # type: ignore[arg-type]
+    with Zygote(launchers()[-1], grade=grade, extra=(shown,)) as zygote:
+        folder = zygote.launched.folder
+        assert os.path.isdir(folder)
+        with zygote.session(hidden) as session:
+            assert session.hear() == "made"
+
+    assert not os.path.exists(folder)
