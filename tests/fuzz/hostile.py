@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,16 +115,13 @@ class Player:
         threading.Thread(target=self.play, args=[program], daemon=True).start()
 
     def _mute(self) -> None:
-        from envhub.worker import session
+        framed = answer.Answering.framed
 
-        names = vars(session)
-        framed = names["framed"]
-
-        def nothing(reply: Any) -> bytes:
-            names["framed"] = framed
+        def nothing(self: answer.Answering, reply: Any) -> bytes:
+            answer.Answering.framed = framed  # type: ignore[method-assign]
             return b""
 
-        names["framed"] = nothing
+        answer.Answering.framed = nothing  # type: ignore[method-assign]
 
     def _crowd(self, count: int = 3) -> None:
         for _ in range(count):
@@ -142,14 +140,19 @@ class Player:
     def _stay(self) -> None:
         from envhub.worker import session
 
-        serve = session._serve
+        run = session.run
 
-        def serve_and_stay(hub: socket.socket, answering: answer.Answering) -> None:
-            serve(hub, answering)
-            while True:
-                time.sleep(60)
+        def run_and_stay(
+            shell: session.Shell, answering: answer.Answering, descriptors: list[int]
+        ) -> None:
+            def stay(hub: socket.socket, answering: answer.Answering) -> None:
+                shell(hub, answering)
+                while True:
+                    time.sleep(60)
 
-        session._serve = serve_and_stay
+            run(stay, answering, descriptors)
+
+        session.run = run_and_stay
 
     def _data(
         self,
@@ -242,7 +245,7 @@ def _turn(when: str, program: Program, since: int) -> None:
     """Make this zygote play the program at that moment of its life."""
     control = int(sys.argv[2])
 
-    def at_fork(self: Any, session: int, descriptors: list[int]) -> None:
+    def at_fork(self: Any, session: int, descriptors: tuple[int, ...]) -> None:
         def really() -> None:
             _honest_fork(self, session, descriptors)
 
@@ -251,12 +254,12 @@ def _turn(when: str, program: Program, since: int) -> None:
         else:
             Player({"hub": control, "output": 1}, session, really).play(program)
 
-    def at_hello(self: Any, session: int, descriptors: list[int]) -> None:
+    def at_hello(self: Any, session: int, descriptors: tuple[int, ...]) -> None:
         if session < since:
             _honest_fork(self, session, descriptors)
             return
-        plan = self._plan_for(len(descriptors))
-        self._plans[len(descriptors)] = zygote._Isolation(plan.calls, b"")
+        plan = self._plan_for(descriptors)
+        self._plans[descriptors] = replace(plan, hello=b"")
         begin = self._begin
 
         def begin_differently(mine: list[int]) -> None:
@@ -268,7 +271,7 @@ def _turn(when: str, program: Program, since: int) -> None:
             _honest_fork(self, session, descriptors)
         finally:
             self._begin = begin
-            self._plans[len(descriptors)] = plan
+            self._plans[descriptors] = plan
 
     def in_loop(self: Any) -> Any:
         Player({"hub": control, "output": 1}).play(program)

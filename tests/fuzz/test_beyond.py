@@ -36,8 +36,8 @@ DEPUTY = """
 import os, socket
 from envhub_sandbox import zygote
 def fork_session(self, session, descriptors):
-    note = lambda pid, pidfd: self._sessions.update({pid: session})
-    self._fork(descriptors, self._begin, note)
+    pid, _ = self._fork(descriptors, self._begin)
+    self._sessions[pid] = session
     hub = self._control.getsockopt(socket.SOL_SOCKET, 77)  # SO_PEERPIDFD
     socket.send_fds(self._control, [zygote._packet(forked=session)], [hub])
 zygote._Zygote._fork_session = fork_session
