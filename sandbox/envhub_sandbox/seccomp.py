@@ -12,6 +12,7 @@ EPERM where they expect a privilege to be missing.
 from __future__ import annotations
 
 import errno
+import signal
 
 from . import bpf, syscalls
 from .errors import LayerFailed
@@ -67,11 +68,23 @@ def session_filter() -> syscalls.Filter:
 
 
 def zygote_filter() -> syscalls.Filter:
-    """Return the filter of a zygote: the same, less what building a session takes."""
+    """Return the filter of a zygote: the same, less what building a session takes.
+
+    It may not undo that it dies with its launcher, nor soften it: process 1 of a namespace
+    ignores whatever signal it does not handle, but SIGKILL from outside. What it forks has
+    this filter, too.
+    """
     rules = _rules()
+    killed = bpf.unless_among(1, (signal.SIGKILL,), bpf.refuse(errno.EPERM))
+    rules[X86_64["prctl"]] = _where(0, syscalls.PR_SET_PDEATHSIG, killed)
     for name in _SETUP:
         del rules[X86_64[name]]
     return _filter(rules)
+
+
+def _where(index: int, value: int, rule: bpf.Leaf) -> bpf.Leaf:
+    """Apply `rule` if the argument has this value, else allow."""
+    return (*bpf.if_among(index, (value,), bpf.ALLOW)[:-1], *rule)
 
 
 def _filter(rules: dict[int, bpf.Leaf]) -> syscalls.Filter:

@@ -108,7 +108,13 @@ class Crowd(Instruction, frozen=True):
 
 
 class Deaf(Instruction, frozen=True):
-    """Undo the wish to die with the parent."""
+    """Undo the wish to die with the parent.
+
+    Args:
+        signal: to wish for instead; 0 for none.
+    """
+
+    signal: int = 0
 
 
 class Flood(Instruction, frozen=True):

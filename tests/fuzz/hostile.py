@@ -128,10 +128,10 @@ class Player:
             if os.fork() == 0:
                 return
 
-    def _deaf(self) -> None:
+    def _deaf(self, signal: int = 0) -> None:
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0)
 
     def _flood(self, text: str, times: int, to: str = "hub") -> None:
         for at in range(times):
