@@ -11,7 +11,10 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from envhub.errors import RemoteProtocolError
 from envhub_sandbox import Cause, Limits, OwnReason, Passed, Verdict, judge, syscalls
 from envhub_sandbox.cgroups import Leaf
 from envhub_sandbox.verdict import NOTHING
@@ -39,6 +42,7 @@ class ForkedProcess:
         self._cpu_limit_s = cpu_limit_s
         self._own_group = own_group
         self._killed_for: tuple[OwnReason, Passed] | None = None
+        self._was_alive = False  # when it was killed, so that this is what ended it
         self.limits = Limits(cpu_s=cpu_limit_s)
         self.leaf: Leaf | None = None
         self._noted = asyncio.Event()
@@ -54,6 +58,7 @@ class ForkedProcess:
             passed: the limit that it passed, if that is why.
         """
         if self._verdict is None and self._killed_for is None:
+            self._was_alive = not self.has_ended
             self._killed_for = reason, passed
         if self.pidfd < 0:
             return
@@ -69,6 +74,8 @@ class ForkedProcess:
     @property
     def has_ended(self) -> bool:
         """Whether it is gone already, even if nobody has said why."""
+        if self.pidfd < 0:
+            return True
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(0))
@@ -84,8 +91,10 @@ class ForkedProcess:
         return self._verdict
 
     def note_end(self, status: int, cpu_s: float, peak_bytes: int) -> None:
-        """Take the zygote's word on how it ended."""
+        """Take the zygote's word on how it ended; what we ended ourselves we know."""
         reason, passed = self._killed_for or (None, NOTHING)
+        if self._was_alive:
+            status = signal.SIGKILL
         if reason is None and self.leaf is not None and (held := self.leaf.passed()):
             reason, passed = "memory_limit", held
         self._settle(
@@ -116,6 +125,11 @@ class ForkedProcess:
             self.note_worker_lost()
         assert self._verdict is not None
         return self._verdict
+
+    def discard(self) -> None:
+        """End it, for nobody wants it; its zygote reaps it."""
+        self.kill("closed")
+        self.close_descriptors()
 
     def close_descriptors(self) -> None:
         """Give the pidfd and the control group back. Idempotent."""
@@ -163,6 +177,15 @@ class SessionProcess(ForkedProcess):
         self.layers: tuple[str, ...] = ()
         self.used = False
 
+    @contextmanager
+    def held_to_protocol(self) -> Iterator[None]:
+        """Kill it if, in this block, what it said turns out to break the protocol."""
+        try:
+            yield
+        except RemoteProtocolError:
+            self.kill("protocol")
+            raise
+
     def close_descriptors(self) -> None:
         """Give every descriptor back. Idempotent."""
         super().close_descriptors()
@@ -188,19 +211,23 @@ def pid_of(pidfd: int) -> int:
     raise ValueError("the descriptor is no pidfd")
 
 
-def parent_of(pid: int) -> int:
-    """Return the parent's number; 0 when the process has just ended."""
+def parent_of(pid: int) -> int | None:
+    """Return the parent's number, which is 0 for one that we cannot see.
+
+    None when the process has just ended.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[1])
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return None
 
 
-def only_child(pid: int) -> int:
-    """Return the number of a launcher's child, the zygote; 0 when there is none."""
+def only_child(pid: int) -> int | None:
+    """Return the number of a launcher's child, the zygote; None when there is none."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return int(next(iter(file.read().split()), "0"))
+            found = file.read().split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return None
+    return int(found[0]) if found else None

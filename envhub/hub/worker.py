@@ -15,7 +15,7 @@ import msgspec
 
 from envhub.errors import WorkerStartFailed
 from envhub.hub.completion import to_the_end
-from envhub.hub.ends import Ends, hear_hello
+from envhub.hub.ends import Ends, has_hung_up, hear_hello
 from envhub.hub.packets import PACKETS, FailedStart, Packet
 from envhub.hub.process import (
     ForkedProcess,
@@ -28,6 +28,7 @@ from envhub_sandbox import Launched, Launcher, LaunchFailed, LayerFailed
 
 _PACKET_BYTES = 64 * 1024
 _OUTPUT_BYTES = 16 * 1024  # kept of what a zygote prints: the tail of a traceback
+_LAST_READS = 32  # of its output; whoever holds the pipe could go on for ever
 _GONE_S = 2.0  # for a sandbox that was hung up on to be taken down; takes milliseconds
 
 
@@ -58,7 +59,8 @@ class Worker:
         self._starting: asyncio.Future[None] = self._loop.create_future()
         self._forking: dict[int, asyncio.Future[int]] = {}
         self._live: dict[int, ForkedProcess] = {}
-        self._early: dict[int, Packet] = {}  # ended before we had made its object
+        self._early: dict[int, tuple[int, float, int]] = {}  # of forks not yet adopted
+        self._going: asyncio.Task[None] | None = None
         self._output = bytearray()
         self._nests = False
         self.alive = True
@@ -76,6 +78,11 @@ class Worker:
     def usable(self) -> bool:
         """Whether it can be asked to fork."""
         return self.alive and not self.wedged
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody holds a process of it, or waits for one."""
+        return not self._forking and all(p.pidfd < 0 for p in self._live.values())
 
     async def wait_ready(self, deadline_s: float) -> None:
         """Wait until the zygote has imported its environment.
@@ -108,7 +115,8 @@ class Worker:
             WorkerStartFailed: the zygote is gone, refused, or did not answer in time.
             LayerFailed: the child could not build a layer.
         """
-        return await to_the_end(self._fork(deadline_s, broker=broker), _discard)
+        work = self._fork(deadline_s, broker=broker)
+        return await to_the_end(work, SessionProcess.discard)
 
     async def fork_agent(self, deadline_s: float) -> tuple[ForkedProcess, socket.socket]:
         """Return a new agent sandbox's process, and the environment's end of its socket.
@@ -119,15 +127,16 @@ class Worker:
 
         def discard(made: tuple[ForkedProcess, socket.socket]) -> None:
             made[1].close()
-            _discard(made[0])
+            made[0].discard()
 
         return await to_the_end(self._fork_agent(deadline_s), discard)
 
     async def aclose(self) -> None:
         """Kill the sandbox with everything in it, and reap it. Idempotent."""
         self._end()
-        if self._launched.output >= 0:
-            await to_the_end(self._wait_gone(), lambda _: None)
+        if self._going is None:
+            self._going = self._loop.create_task(self._wait_gone())
+        await asyncio.shield(self._going)
 
     async def _wait_gone(self) -> None:
         """Hang up, and wait until the launcher has reaped what is inside and has ended.
@@ -138,7 +147,7 @@ class Worker:
         launched.control.close()
         try:
             ended = os.pidfd_open(launched.process.pid)
-        except ProcessLookupError:  # a program that ignores SIGCHLD has it reaped by the kernel
+        except OSError:  # a program that ignores SIGCHLD has it reaped by the kernel
             launched.kill()
             return
         gone = asyncio.Event()
@@ -178,7 +187,7 @@ class Worker:
         try:
             process.layers = await hear_hello(process.channel, self._name, deadline_s)
         except BaseException:
-            _discard(process)
+            process.discard()
             raise
         return process
 
@@ -213,21 +222,23 @@ class Worker:
             async with asyncio.timeout(deadline_s):
                 await self._send_request(number, handed)
                 pidfd = await answered
-        except TimeoutError:
+        except BaseException as error:
+            self._early.pop(number, None)
+            if answered.done() and not answered.cancelled() and not answered.exception():
+                os.close(answered.result())
+            if not isinstance(error, TimeoutError):
+                raise
             self.wedged = True
             raise WorkerStartFailed(
                 f"the worker of `{self._name}` did not fork within {deadline_s:g} s",
                 output=self._tail(),
             ) from None
-        except asyncio.CancelledError:
-            if answered.done() and not answered.cancelled() and not answered.exception():
-                os.close(answered.result())
-            raise
         finally:
-            self._forking.pop(number, None)
+            del self._forking[number]
         try:
             return number, pidfd, self._own_child(pidfd)
         except (OSError, ValueError) as error:
+            self._early.pop(number, None)
             os.close(pidfd)
             self._launched.process.kill()  # no zygote of ours sends such a thing
             raise WorkerStartFailed(f"the worker of `{self._name}`: {error}") from error
@@ -243,7 +254,9 @@ class Worker:
             return pid  # it has ended, and nobody can be killed by it
         launcher = self._launched.process.pid
         zygote = launcher if self.launcher is None else only_child(launcher)
-        if parent_of(pid) not in (zygote, 0):
+        parent = parent_of(pid)
+        # 0 is the number of what a pid namespace hides: our own parent's, below `docker exec`
+        if pid in (0, os.getpid()) or parent == 0 or parent not in (zygote, None):
             raise ValueError("its zygote sent the pidfd of a process that is not its child")
         return pid
 
@@ -261,7 +274,7 @@ class Worker:
     def _adopt(self, number: int, process: ForkedProcess) -> None:
         early = self._early.pop(number, None)
         if early is not None:
-            process.note_end(early.status, early.cpu_s, early.peak_bytes)
+            process.note_end(*early)
         elif self.alive:
             self._live[number] = process
         else:
@@ -277,12 +290,12 @@ class Worker:
                 return
             except OSError:
                 data, handed = b"", []
-            if not data:
-                self._note_end()
-                return
             try:
+                if not data and has_hung_up(self._launched.control):
+                    self._note_end()
+                    return
                 self._take(PACKETS.decode(data), handed)
-            except (msgspec.DecodeError, ValueError) as error:
+            except (msgspec.DecodeError, ValueError, RecursionError) as error:
                 self._fail_start(WorkerStartFailed(f"its zygote sent no packet: {error}"))
                 self._launched.process.kill()
             finally:
@@ -310,10 +323,13 @@ class Worker:
             process = self._live.pop(packet.ended, None)
             if process is not None:
                 process.note_end(packet.status, packet.cpu_s, packet.peak_bytes)
-            elif len(self._early) < 4096:
-                self._early[packet.ended] = packet
+            elif packet.ended in self._forking:
+                self._early[packet.ended] = packet.status, packet.cpu_s, packet.peak_bytes
 
     def _start_error(self, failed: FailedStart) -> Exception:
+        if failed.layer and self._nests:  # the sandbox stood: this could be the import's word
+            what = f"the zygote of `{self._name}`: {failed.layer}: {failed.what}"
+            return WorkerStartFailed(what, hint=failed.hint)
         if failed.layer:
             return LayerFailed(failed.layer, failed.what, failed.errno or 0, hint=failed.hint)
         return WorkerStartFailed(
@@ -372,14 +388,8 @@ class Worker:
 
     def _read_output_to_the_end(self) -> None:
         try:
-            while data := os.read(self._launched.output, 64 * 1024):
-                self._output += data
+            for _ in range(_LAST_READS):
+                self._output += os.read(self._launched.output, 64 * 1024)
                 del self._output[:-_OUTPUT_BYTES]
         except BlockingIOError:
             pass  # a process that survives the zygote for a moment still holds the pipe
-
-
-def _discard(process: ForkedProcess) -> None:
-    """End a process that nobody wants; its zygote reaps it."""
-    process.kill("closed")
-    process.close_descriptors()
