@@ -15,6 +15,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -144,19 +145,22 @@ class EmbeddedSession:
         """Begin an episode. Arguments and errors are those of `Session.reset`."""
         data = calls.options(seed, episode_id, options)
         reply = self._call("reset", lambda op: Reset(op, "msgpack", data))
-        return calls.result(calls.expect(reply, Observed))
+        with self._held_to_protocol():
+            return calls.result(calls.expect(reply, Observed))
 
     def step(self, action: Any) -> StepResult:
         """Take one action. Arguments and errors are those of `Session.step`."""
         data = calls.action(action)
         reply = self._call("step", lambda op: Step(op, "msgpack", data))
-        return calls.result(calls.expect(reply, Observed))
+        with self._held_to_protocol():
+            return calls.result(calls.expect(reply, Observed))
 
     @property
     def state(self) -> Record:
         """The environment's state."""
         reply = self._call("state", lambda op: GetState(op, "msgpack"))
-        return calls.state(calls.expect(reply, StateRead).payload)
+        with self._held_to_protocol():
+            return calls.state(calls.expect(reply, StateRead).payload)
 
     @property
     def limits(self) -> dict[str, float]:
@@ -219,13 +223,17 @@ class EmbeddedSession:
         lease, self._lease = self._lease, None
         if lease is None:
             return
-        if ask and lease.process.used and self._exchange.state is State.READY:
+        ready = self._exchange.state is State.READY and not lease.process.is_killed
+        if ask and lease.process.used and ready:
             try:
                 deadline = self._tenure.deadline("close")
                 _Poll(lease, self._exchange).call("close", Close, deadline, self._verdict)
-            except WorkerError:
-                pass  # it did not close in time, or died of it
+            except EnvhubError:
+                pass  # it could not close, or not in time: nobody needs it any more
         self._background.do(self._place.end(lease))
+
+    def _held_to_protocol(self) -> AbstractContextManager[None]:
+        return self._lease.process.held_to_protocol() if self._lease else nullcontext()
 
     def _call(self, stage: str, request: Callable[[int], Request]) -> Reply:
         if os.getpid() != self._background.owner:
@@ -261,11 +269,13 @@ class EmbeddedSession:
             self._end_process(ask=True)
             lease = None
         if lease is not None and (
-            lease.process.is_killed or self._exchange.state is not State.READY
+            lease.process.is_killed
+            or lease.process.has_ended
+            or self._exchange.state is not State.READY
         ):
             verdict = self._verdict(lease)
             self._end_process(ask=False)
-            if verdict.cause != "closed" and stage != "reset":
+            if verdict.cause != "closed" and lease.process.used and stage != "reset":
                 raise self._exchange.loss(verdict, during="between two calls")
             lease = None
         if lease is None:
@@ -365,6 +375,8 @@ class _Poll:
             data = b""
         if not data:
             return None, False
+        if self._process.is_killed:
+            return None, True  # nothing counts any more
         try:
             return self._exchange.receive(data), True
         except RemoteProtocolError as error:

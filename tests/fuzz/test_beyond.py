@@ -1,7 +1,4 @@
-"""Known bugs that show only in a hub of its own: first to start, last to close, far from home.
-
-Each of these fails today; the mark goes when its bug is mended.
-"""
+"""What shows only in a hub of its own: first to start, last to close, far from home."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ import pytest
 
 import envhub_sandbox
 from envhub import Hub
-from envhub_sandbox import LayerFailed
+from envhub.errors import WorkerStartFailed
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = """
@@ -71,7 +68,6 @@ def line(folder: Path) -> list[str]:
     return [sys.executable, "-c", PROGRAM, str(folder)]
 
 
-@pytest.mark.xfail(strict=True, reason="aclose raises EnvironmentFailed; __aexit__ stops there")
 def test_a_hub_closes_though_an_environment_fails_to(tmp_path: Path) -> None:
     folder = environment(tmp_path, FAILS_TO_CLOSE)
     done = subprocess.run(line(folder), capture_output=True, text=True, cwd=ROOT, timeout=60)
@@ -80,12 +76,11 @@ def test_a_hub_closes_though_an_environment_fails_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(envhub_sandbox.bubblewrap() is None, reason="nothing to give up")
-@pytest.mark.xfail(strict=True, reason="a layer's failure is believed after `nests`, too")
 async def test_no_environment_decides_for_the_others_how_they_are_isolated(
     tmp_path: Path,
 ) -> None:
     async with Hub(environment(tmp_path, FORGED_LAYER + ENVIRONMENT)) as hub:
-        with pytest.raises(LayerFailed):
+        with pytest.raises(WorkerStartFailed):
             await hub.open("x")
 
         assert hub.starter.passed_over == []
@@ -113,7 +108,6 @@ def process_namespace() -> Iterator[int]:
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("nsenter") is None, reason="takes root and nsenter"
 )
-@pytest.mark.xfail(strict=True, reason="parent_of() is 0 for it, as for one that just ended")
 def test_a_hub_whose_parent_is_elsewhere_is_not_killed(tmp_path: Path) -> None:
     """As below `docker exec`: its parent's number is 0."""
     folder = environment(tmp_path, DEPUTY + ENVIRONMENT)
