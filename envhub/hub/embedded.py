@@ -268,11 +268,7 @@ class EmbeddedSession:
         if lease is not None and pristine and lease.process.used:
             self._end_process(ask=True)
             lease = None
-        if lease is not None and (
-            lease.process.is_killed
-            or lease.process.has_ended
-            or self._exchange.state is not State.READY
-        ):
+        if lease is not None and _Poll(lease, self._exchange).is_over():
             verdict = self._verdict(lease)
             self._end_process(ask=False)
             if verdict.cause != "closed" and lease.process.used and stage != "reset":
@@ -303,6 +299,13 @@ class _Poll:
         self._lease = lease
         self._process = lease.process
         self._exchange = exchange
+
+    def is_over(self) -> bool:
+        """Whether it cannot be called: it has ended, or spoke when nobody had asked."""
+        is_ready = self._exchange.state is State.READY
+        if is_ready:
+            self._receive()
+        return not is_ready or self._process.is_killed or self._process.has_ended
 
     def call(
         self,

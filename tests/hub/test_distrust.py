@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,29 @@ def lie(self, request):
     return really(self, request)
 
 answer.Answering.answer = lie
+"""
+
+
+# it answers the third call right after the second
+EARLY = """
+import socket
+from envhub.wire import messages
+from envhub.worker import answer
+
+framed, recv = answer.Answering.framed, socket.socket.recv
+early = []
+
+def framed_twice(self, reply):
+    if reply.op == 2:
+        early.append(framed(self, messages.Observed(3, b"\\x80")))
+    return framed(self, reply)
+
+def recv_late(self, *arguments):
+    if early:
+        self.sendall(early.pop())
+    return recv(self, *arguments)
+
+answer.Answering.framed, socket.socket.recv = framed_twice, recv_late
 """
 
 
@@ -161,6 +185,18 @@ async def test_a_payload_that_breaks_the_protocol_ends_its_process(
         await session.reset()
 
         assert session.pid != pid
+
+
+def test_a_reply_before_its_call_is_none(tmp_path: Path) -> None:
+    """Without an event loop nobody reads between two calls: the next one looks."""
+    with envhub.make("x", envs=environment(tmp_path, EARLY)) as session:
+        session.reset()
+        with pytest.raises(WorkerLost, match="breaking the protocol"):
+            session.step({"code": ""})
+            assert session._lease is not None
+            select.select([session._lease.process.channel], [], [])
+            session.step({"code": ""})
+    close_hubs()
 
 
 def test_and_so_it_does_without_an_event_loop(tmp_path: Path) -> None:
