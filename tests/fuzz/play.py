@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from envhub import EmbeddedSession, EnvhubError, Session
-from envhub.errors import ResetNeeded, WorkerError
+from envhub.errors import RemoteProtocolError, ResetNeeded, WorkerError
 from tests.fuzz.arena import Arena, peak, reset_peak
 from tests.fuzz.cases import Case, Crowd, Die, Pass, Thread, as_data
 from tests.fuzz.judge import CAUSES, Played, judge, word_for
@@ -112,7 +112,7 @@ async def _lives_on(session: Session, played: Played) -> None:
             if said.get("said") != "on":
                 played.complain(f"afterwards the session said {said}")
             return
-        except WorkerError as error:
+        except (WorkerError, RemoteProtocolError) as error:
             if last:
                 played.complain(f"afterwards the session is lost: {error}")
         except ResetNeeded:
@@ -158,7 +158,7 @@ def _make_lives_on(session: EmbeddedSession, played: Played) -> None:
             if said.get("said") != "on":
                 played.complain(f"afterwards the session said {said}")
             return
-        except WorkerError as error:
+        except (WorkerError, RemoteProtocolError) as error:
             if last:
                 played.complain(f"afterwards the session is lost: {error}")
         except ResetNeeded:
@@ -195,7 +195,7 @@ def _in_websocket(arena: Arena, played: Played) -> None:
                 if said["data"].get("observation", {}).get("said") != "on":
                     played.complain(f"afterwards the door said {said}")
                 return
-            if last or CAUSES["protocol"] != _word_of(said):
+            if last or _word_of(said) not in (CAUSES["protocol"], CAUSES["deadline"]):
                 played.complain(f"afterwards the door said {said}")
 
 
