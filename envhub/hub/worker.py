@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -24,7 +25,7 @@ from envhub.hub.process import (
     parent_of,
     pid_of,
 )
-from envhub_sandbox import Launched, Launcher, LaunchFailed, LayerFailed
+from envhub_sandbox import Launched, Launcher, LaunchFailed, LayerFailed, syscalls
 
 _PACKET_BYTES = 64 * 1024
 _OUTPUT_BYTES = 16 * 1024  # kept of what a zygote prints: the tail of a traceback
@@ -295,7 +296,7 @@ class Worker:
                     self._note_end()
                     return
                 self._take(PACKETS.decode(data), handed)
-            except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            except (msgspec.DecodeError, ValueError, RecursionError, OSError) as error:
                 self._fail_start(WorkerStartFailed(f"its zygote sent no packet: {error}"))
                 self._launched.process.kill()
             finally:
@@ -315,6 +316,9 @@ class Worker:
             answered = self._forking.get(packet.forked)
             if answered is not None and not answered.done() and handed:
                 answered.set_result(handed.pop())
+            elif handed and self._own_child(handed[0]) > 0:  # nobody waits for it any more
+                with suppress(ProcessLookupError):
+                    syscalls.kill(handed[0])
         elif packet.refused is not None:
             answered = self._forking.get(packet.refused)
             if answered is not None and not answered.done():
