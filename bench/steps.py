@@ -20,7 +20,7 @@ import envhub
 from bench import floors
 from bench.figures import Group
 from bench.plan import ACTION, ENVS, NATIVE, Plan, environments
-from envhub.hub import embedded
+from envhub.hub import make
 from envhub.hub.embedded import EmbeddedSession
 from envhub.hub.session import Session
 
@@ -96,7 +96,7 @@ async def _subjects(stack: AsyncExitStack, folder: Path) -> dict[str, Burst]:
         _SOCKET: socket_echo.burst,
         _ASYNC_SOCKET: socket_echo.burst_async,
     }
-    stack.callback(embedded.close_hubs)
+    stack.callback(make.close_hubs)
     for kind, action in _ACTIONS.items():
         for isolation in ("strict", "none"):
             envs = (folder, ENVS)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from envhub.authoring.types import State as State
     from envhub.errors import EnvhubError as EnvhubError
     from envhub.hub.embedded import EmbeddedSession as EmbeddedSession
-    from envhub.hub.embedded import make as make
     from envhub.hub.hub import Hub as Hub
+    from envhub.hub.make import make as make
     from envhub.hub.results import Record as Record
     from envhub.hub.results import StepResult as StepResult
     from envhub.hub.session import Session as Session
@@ -35,7 +35,7 @@ else:
         "Session": "envhub.hub.session",
         "State": "envhub.authoring.types",
         "StepResult": "envhub.hub.results",
-        "make": "envhub.hub.embedded",
+        "make": "envhub.hub.make",
     }
     __all__ = sorted(_HOME)
 

@@ -72,7 +72,7 @@ def nothing_leaks() -> Iterator[None]:
     before, open_before = children(), descriptors()
     yield
     # imported here: a test of something smaller must not load the hub
-    from envhub.hub.embedded import close_hubs
+    from envhub.hub.make import close_hubs
 
     close_hubs()
     deadline = time.monotonic() + _SETTLE_S

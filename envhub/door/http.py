@@ -108,7 +108,9 @@ async def state(request: Request) -> Response:
     manifest = manifest_of(request)
 
     async def read(session: Session) -> Response:
-        return Response(json_object(await session.state_raw(form="json")), media_type=_JSON)
+        payload = await session.state_raw(form="json")
+        with session.held_to_protocol():
+            return Response(json_object(payload), media_type=_JSON)
 
     return await _in_fresh_session(request, manifest.name, read)
 
@@ -120,7 +122,8 @@ async def reset(request: Request) -> Response:
 
     async def begin(session: Session) -> Response:
         observed = await session.reset_raw(options, form="json")
-        return _result(observed.payload)
+        with session.held_to_protocol():
+            return _result(observed.payload)
 
     return await _in_fresh_session(request, manifest.name, begin)
 
@@ -132,7 +135,8 @@ async def step(request: Request) -> Response:
 
     async def take(session: Session) -> Response:
         observed = await session.step_raw(action, form="json", options=options)
-        return _result(observed.payload)
+        with session.held_to_protocol():
+            return _result(observed.payload)
 
     return await _in_fresh_session(request, manifest.name, take)
 

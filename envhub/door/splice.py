@@ -20,6 +20,7 @@ _SMALL_BYTES = 512  # too short to nest deeper than _PLAIN_DEPTH or to hold a lo
 _PLAIN_DEPTH = 256  # pydantic's own serializer stops at 255
 _MARGIN = 64  # levels left for the envelope and for the stack of whoever reads the reply
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_MANY_COMMAS = 1_000_000  # values that are built to look for a long number among them
 _LONG_NUMBER = b"0" * 4301  # `int()` takes 4,300 digits (CVE-2020-10735)
 
 
@@ -53,6 +54,8 @@ def _checked(payload: bytes, opening: str, kind: str) -> str:
         if len(payload) > _SMALL_BYTES:
             _check_depth(payload)
             if may_hold_a_long_number(payload):
+                if payload.count(b",") > _MANY_COMMAS:
+                    raise ValueError("digits without end, among too many values to look at")
                 json.loads(text)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"expected JSON from the worker: {error}") from error

@@ -143,12 +143,16 @@ class Stream:
                 case "reset":
                     observed = await session.reset_raw(request.data, form="json")
                     self._is_lost = False
-                    return frames.observation(observed.payload)
+                    with session.held_to_protocol():
+                        return frames.observation(observed.payload)
                 case "step":
                     observed = await session.step_raw(request.data, form="json")
-                    return frames.observation(observed.payload)
+                    with session.held_to_protocol():
+                        return frames.observation(observed.payload)
                 case _:
-                    return frames.state(await session.state_raw(form="json"))
+                    payload = await session.state_raw(form="json")
+                    with session.held_to_protocol():
+                        return frames.state(payload)
         except frames.FAILURES as failure:
             self._is_lost = self._is_lost or frames.is_loss(failure)
             return frames.failed(failure)

@@ -8,6 +8,7 @@ wishes that wait.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -31,6 +32,7 @@ from envhub.wire.messages import (
 from envhub_sandbox import SandboxError
 from envhub_sandbox.verdict import HOST_MEMORY
 
+_log = logging.getLogger(__name__)
 MAX_AGENTS = 4  # at once: a session then holds eight descriptors of the hub
 _FORK_S = 15.0
 _MESSAGE_CHARACTERS = 4000
@@ -126,13 +128,16 @@ class Broker:
                 self._taken -= 1
                 raise
             with theirs:
-                self._hold(process)
                 self._agents[number] = process
+                self._hold(process)
                 self._loop.add_reader(process.pidfd, self._note_end, number, process)
                 if not self._closed:
                     self._tell(AgentOpened(number), theirs)
         except (EnvhubError, SandboxError, OSError) as error:
             self._tell(AgentRefused(number, str(error)[:_MESSAGE_CHARACTERS]))
+        except Exception:  # a bug of ours must not end the tasks of every session
+            _log.exception("no agent sandbox")
+            self._process.kill("worker_lost")
         finally:
             self._opening.discard(number)
             if not self._opening:

@@ -9,13 +9,11 @@ output, and kills at the deadline. No event loop is in the path.
 
 from __future__ import annotations
 
-import atexit
 import os
 import select
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -32,7 +30,6 @@ from envhub.hub import calls
 from envhub.hub import caps as limits
 from envhub.hub.background import BackgroundHub
 from envhub.hub.exchange import Exchange
-from envhub.hub.hub import Hub
 from envhub.hub.pool import Lease, Pool
 from envhub.hub.results import Record, StepResult
 from envhub.hub.tenure import Deadline
@@ -52,81 +49,6 @@ from envhub_sandbox import Receipt
 
 _READ_BYTES = 64 * 1024
 _CLOSE_S = 30.0
-
-
-def make(
-    name: str,
-    *,
-    envs: str | Path | Iterable[str | Path] = (),
-    isolation: str = "strict",
-    launcher: str = "auto",
-    exactly: bool = False,
-    allow_unprotected_agent_code: bool = False,
-    caps: Mapping[str, float] | None = None,
-    variables: Iterable[str] = (),
-) -> EmbeddedSession:
-    """Return a session of environment `name`, in a sandbox on this machine.
-
-        with envhub.make("coding") as env:
-            env.reset(seed=7)
-            result = env.step({"code": "print(2**10)"})
-
-    Sessions with the same arguments share one hub, which stays warm until the program ends
-    or `close_hubs` is called.
-
-    Args:
-        name: of the environment.
-        envs: folders to look in first.
-        isolation: the lowest tier that will do; see `Hub`, as for the rest.
-        launcher: "auto", "bubblewrap" or "built-in".
-        exactly: take the tier of `isolation`, and no higher one.
-        allow_unprotected_agent_code: with isolation "none".
-        variables: of ours that the environment gets if its manifest names them.
-        caps: the most that a manifest may ask for; see `Hub`.
-
-    Raises: as `Hub.open`.
-    """
-    folders = (str(envs),) if isinstance(envs, str | Path) else tuple(str(p) for p in envs)
-    capped = limits.checked(caps or {})
-    options: dict[str, Any] = {
-        "isolation": isolation,
-        "launcher": launcher,
-        "exactly": exactly,
-        "allow_unprotected_agent_code": allow_unprotected_agent_code,
-        "variables": frozenset([variables] if isinstance(variables, str) else variables),
-    }
-    caps_key = tuple(sorted(capped.items()))
-    key = (folders, caps_key, os.getcwd(), *options.values())
-    with _hubs_lock:
-        if key not in _hubs or not _hubs[key].alive:
-            hub = Hub(folders, caps=capped, **options)
-            _hubs[key] = BackgroundHub(hub)
-        background = _hubs[key]
-    return EmbeddedSession(background, name)
-
-
-def close_hubs() -> None:
-    """End every background hub, with its workers and sessions."""
-    with _hubs_lock:
-        ending = list(_hubs.values())
-        _hubs.clear()
-    for background in ending:
-        background.close()
-
-
-_hubs: dict[tuple[object, ...], BackgroundHub] = {}
-_hubs_lock = threading.Lock()
-atexit.register(close_hubs)
-
-
-def _forget_in_a_fork() -> None:
-    """A child owns no hub; it may make one."""
-    global _hubs_lock
-    _hubs.clear()
-    _hubs_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_in_a_fork)
 
 
 class EmbeddedSession:
@@ -157,19 +79,22 @@ class EmbeddedSession:
         """Begin an episode. Arguments and errors are those of `Session.reset`."""
         data = calls.options(seed, episode_id, options)
         reply = self._call("reset", lambda op: Reset(op, "msgpack", data))
-        return calls.result(calls.expect(reply, Observed))
+        with self._held_to_protocol():
+            return calls.result(calls.expect(reply, Observed))
 
     def step(self, action: Any) -> StepResult:
         """Take one action. Arguments and errors are those of `Session.step`."""
         data = calls.action(action)
         reply = self._call("step", lambda op: Step(op, "msgpack", data))
-        return calls.result(calls.expect(reply, Observed))
+        with self._held_to_protocol():
+            return calls.result(calls.expect(reply, Observed))
 
     @property
     def state(self) -> Record:
         """The environment's state."""
         reply = self._call("state", lambda op: GetState(op, "msgpack"))
-        return calls.state(calls.expect(reply, StateRead).payload)
+        with self._held_to_protocol():
+            return calls.state(calls.expect(reply, StateRead).payload)
 
     @property
     def limits(self) -> dict[str, float]:
@@ -230,13 +155,17 @@ class EmbeddedSession:
         lease, self._lease = self._lease, None
         if lease is None:
             return
-        if ask and lease.process.used and self._exchange.state is State.READY:
+        ready = self._exchange.state is State.READY and not lease.process.is_killed
+        if ask and lease.process.used and ready:
             try:
                 deadline = self._tenure.deadline("close")
                 _Poll(lease, self._exchange).call("close", Close, deadline, self._verdict)
-            except WorkerError:
-                pass  # it did not close in time, or died of it
+            except EnvhubError:
+                pass  # it could not close, or not in time: nobody needs it any more
         self._background.do(self._place.end(lease))
+
+    def _held_to_protocol(self) -> AbstractContextManager[None]:
+        return self._lease.process.held_to_protocol() if self._lease else nullcontext()
 
     def _call(self, stage: str, request: Callable[[int], Request]) -> Reply:
         if os.getpid() != self._background.owner:
@@ -271,12 +200,10 @@ class EmbeddedSession:
         if lease is not None and pristine and lease.process.used:
             self._end_process(ask=True)
             lease = None
-        if lease is not None and (
-            lease.process.is_killed or self._exchange.state is not State.READY
-        ):
+        if lease is not None and _Poll(lease, self._exchange).is_over():
             verdict = self._verdict(lease)
             self._end_process(ask=False)
-            if verdict.cause != "closed" and stage != "reset":
+            if verdict.cause != "closed" and lease.process.used and stage != "reset":
                 raise self._exchange.loss(verdict, during="between two calls")
             lease = None
         if lease is None:
@@ -304,6 +231,13 @@ class _Poll:
         self._lease = lease
         self._process = lease.process
         self._exchange = exchange
+
+    def is_over(self) -> bool:
+        """Whether it cannot be called: it has ended, or spoke when nobody had asked."""
+        is_ready = self._exchange.state is State.READY
+        if is_ready:
+            self._receive()
+        return not is_ready or self._process.is_killed or self._process.has_ended
 
     def call(
         self,
@@ -376,6 +310,8 @@ class _Poll:
             data = b""
         if not data:
             return None, False
+        if self._process.is_killed:
+            return None, True  # nothing counts any more
         try:
             return self._exchange.receive(data), True
         except RemoteProtocolError as error:

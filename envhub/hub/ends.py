@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 
 import msgspec
@@ -66,6 +67,13 @@ class Ends:
         return ours, theirs
 
 
+def has_hung_up(channel: socket.socket) -> bool:
+    """Whether the other side is gone. An empty read does not say so: packets may be empty."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+
 async def hear_hello(channel: socket.socket, name: str, deadline_s: float) -> tuple[str, ...]:
     """Return the layers that a new process says are around it.
 
@@ -74,6 +82,7 @@ async def hear_hello(channel: socket.socket, name: str, deadline_s: float) -> tu
         WorkerStartFailed: it ended, or said nothing in time, or no hello.
     """
     process = f"a session process of `{name}`"
+    undecodable = (msgspec.DecodeError, ValueError, RecursionError)  # text that is no UTF-8
     frames = FrameBuffer(max_bytes=_HELLO_BYTES)
     loop = asyncio.get_running_loop()
     try:
@@ -84,9 +93,11 @@ async def hear_hello(channel: socket.socket, name: str, deadline_s: float) -> tu
                     raise WorkerStartFailed(f"{process} ended before it was isolated")
                 frames.receive_data(data)
         hello = HELLOS.decode(frame)
+        if len(frames):
+            raise RemoteProtocolError("bytes after the hello")
     except TimeoutError:
         raise WorkerStartFailed(f"{process} was not isolated in {deadline_s:g} s") from None
-    except (RemoteProtocolError, msgspec.DecodeError, OSError) as error:
+    except (RemoteProtocolError, OSError, *undecodable) as error:
         raise WorkerStartFailed(f"{process}: {error}") from error
     if hello.failed is not None:
         raise LayerFailed(*hello.failed)

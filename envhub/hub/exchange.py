@@ -54,6 +54,7 @@ class Exchange:
         self._stage = ""
         self._output = bytearray()
         self._printed_bytes = 0
+        self._is_broken = False  # it has broken the protocol: no reply counts any more
 
     def call(self, stage: str, request: Callable[[int], Request]) -> bytes:
         """Number a request and return its frame.
@@ -82,8 +83,18 @@ class Exchange:
         """Take bytes from the process; return the reply to the call, when it is whole.
 
         Raises:
-            RemoteProtocolError: they are not that reply. The process must be killed.
+            RemoteProtocolError: they are not that reply. The process must be killed; nothing
+                that it says from then on is a reply.
         """
+        if self._is_broken:
+            raise RemoteProtocolError("the protocol was broken before")
+        try:
+            return self._receive(data)
+        except RemoteProtocolError:
+            self._is_broken = True
+            raise
+
+    def _receive(self, data: bytes) -> Reply | None:
         if self.state not in (State.BUSY, State.CLOSING):
             raise RemoteProtocolError("the session's process spoke without being asked")
         self._frames.receive_data(data)

@@ -144,23 +144,36 @@ class Hub:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close every session and end every worker, also when cancelled."""
+        """Close every session and end every worker, also when cancelled.
+
+        Each is closed whatever becomes of the others; what failed is raised at the end.
+        """
         self._open = False
         if os.getpid() != self._owner:
             return  # a fork of the hub's process owns nothing of it
         for scope in self._waiting:
             scope.cancel()
+        failed: list[Exception] = []
+
+        async def close(what: Place | Pool | AsyncExitStack | Watchdog) -> None:
+            try:
+                await what.aclose()
+            except Exception as failure:
+                failed.append(failure)
+
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as closing:
                 for place in list(self._taken):
-                    closing.start_soon(place.aclose)
+                    closing.start_soon(close, place)
             for pool in self._pools.values():
-                await pool.aclose()
+                await close(pool)
         self._tasks.cancel_scope.cancel()
         # not with the body's error: a task group would wrap it, and it is none of the tasks'
-        await self._stack.aclose()
+        await close(self._stack)
         with anyio.CancelScope(shield=True):
-            await self._watchdog.aclose()
+            await close(self._watchdog)
+        if failed:
+            raise ExceptionGroup("the hub closed, and not all of it as it should", failed)
 
     @asynccontextmanager
     async def session(self, name: str) -> AsyncIterator[Session]:

@@ -147,6 +147,8 @@ class Link:
             self._loop.remove_reader(self._channel.fileno())
             self._loop.call_later(_END_AFTER_HANG_UP_S, self._process.kill, "protocol")
             return
+        if self._process.is_killed:
+            return  # nothing counts any more
         try:
             reply = self._exchange.receive(data)
         except RemoteProtocolError as error:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 Number = Annotated[int, Meta(ge=0, lt=2**53)]
+Errno = Annotated[int, Meta(ge=0, lt=2**31)]
 
 
 class FailedStart(Struct, forbid_unknown_fields=True):
@@ -19,7 +20,7 @@ class FailedStart(Struct, forbid_unknown_fields=True):
 
     layer: str = ""
     what: str = ""
-    errno: int | None = 0
+    errno: Errno | None = 0
     hint: str = ""
     message: str = ""
     traceback: str = ""
@@ -47,7 +48,7 @@ class Hello(Struct, forbid_unknown_fields=True):
     """A session process's first frame."""
 
     layers: tuple[str, ...] | None = None
-    failed: tuple[str, str, int] | None = None
+    failed: tuple[str, str, Errno] | None = None
 
 
 HELLOS = msgspec.json.Decoder(Hello)

@@ -67,7 +67,9 @@ class Place:
         try:
             if self._before_close is not None:
                 await self._before_close()
-            for lease in list(self._held.values()):
-                await self.end(lease)
         finally:
-            self._release()
+            try:
+                for lease in list(self._held.values()):
+                    await self.end(lease)
+            finally:
+                self._release()

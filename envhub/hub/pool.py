@@ -7,6 +7,7 @@ environment's files change, for it would fail the same way.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from envhub.hub.watchdog import Watchdog
 from envhub.hub.worker import Worker
 from envhub_sandbox import Limits, SandboxError
 
+_log = logging.getLogger(__name__)
 READY = 2  # processes kept ahead: one for the next session, one while that is replaced
 
 
@@ -100,6 +102,7 @@ class Pool:
             if lease.broker is not None:
                 await lease.broker.aclose()
             await _end(lease.process)
+        self._tidy()
 
     async def aclose(self) -> None:
         """End the workers, and all that they forked. Idempotent."""
@@ -144,7 +147,7 @@ class Pool:
             process = self._ready.popleft()
             if process.verdict is None and not process.has_ended:
                 return process
-            process.close_descriptors()
+            process.discard()  # its end may be a lie
         return None
 
     def _replenish(self) -> None:
@@ -162,12 +165,14 @@ class Pool:
                 self._ready.append(process)
         except (EnvhubError, SandboxError, OSError):
             pass  # the next lease meets the same error, and has somebody to tell it to
+        except Exception:  # a bug of ours must not end every pool's tasks
+            _log.exception("no process made ahead for %s", self.manifest.name)
         finally:
             self._making_ready = False
 
     def _drop_ready(self) -> None:
         while self._ready:
-            self._ready.popleft().close_descriptors()
+            self._ready.popleft().discard()
 
     # ------------------------------------------------------------ workers
 
@@ -218,16 +223,29 @@ class Pool:
 
     async def _forget_worker(self) -> None:
         if self._worker is not None:
+            self._drop_ready()
             await self._part_with(self._worker)
             self._worker = None
-            self._drop_ready()
 
     async def _part_with(self, worker: Worker) -> None:
         """End a worker that has ended; leave a wedged one to the sessions that it holds."""
         if worker.alive:
             self._wedged.append(worker)
+            self._tidy()
         else:
             await worker.aclose()
+
+    def _tidy(self) -> None:
+        """Close wedged workers that no session needs any more; it takes them a while."""
+        if not self._closed and any(worker.is_idle for worker in self._wedged):
+            self._tasks.start_soon(self._close_wedged)
+
+    async def _close_wedged(self) -> None:
+        with anyio.CancelScope(shield=True):
+            for worker in [worker for worker in self._wedged if worker.is_idle]:
+                await worker.aclose()
+                if worker in self._wedged:
+                    self._wedged.remove(worker)
 
     def _raise_if_broken(self) -> None:
         if self._broken is None:

@@ -11,9 +11,13 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from envhub.errors import RemoteProtocolError
 from envhub_sandbox import (
     Cause,
+    Grade,
     Limits,
     OwnReason,
     Passed,
@@ -35,23 +39,21 @@ class ForkedProcess:
         pidfd: of the process; owned by us.
         pid: its number on this machine, for looking at it; never for killing.
         cpu_limit_s: RLIMIT_CPU in force, 0 for none.
-        own_group: without namespaces, also kill its process group.
-        ordered: it is an executioner, and SIGTERM is its order to end all and itself.
+        grade: how it is isolated, and so how all of it is killed.
 
     Attributes:
         limits: in force around it. The owner who knows them sets them.
         leaf: its control group, if it has one.
     """
 
-    def __init__(
-        self, pidfd: int, pid: int, *, cpu_limit_s: int, own_group: bool, ordered: bool = False
-    ) -> None:
+    def __init__(self, pidfd: int, pid: int, *, cpu_limit_s: int, grade: Grade) -> None:
         self.pidfd = pidfd
         self.pid = pid
         self._cpu_limit_s = cpu_limit_s
-        self._own_group = own_group
-        self._ordered = ordered
+        self._own_group = grade.tier == "none"  # and with it its process group
+        self._ordered = grade.fenced  # an executioner: SIGTERM is its order
         self._killed_for: tuple[OwnReason, Passed] | None = None
+        self._was_alive = False  # when it was killed, so that this is what ended it
         self.limits = Limits(cpu_s=cpu_limit_s)
         self.leaf: Leaf | None = None
         self._noted = asyncio.Event()
@@ -67,6 +69,7 @@ class ForkedProcess:
             passed: the limit that it passed, if that is why.
         """
         if self._verdict is None and self._killed_for is None:
+            self._was_alive = not self.has_ended
             self._killed_for = reason, passed
         if self.pidfd < 0:
             return
@@ -85,6 +88,8 @@ class ForkedProcess:
     @property
     def has_ended(self) -> bool:
         """Whether it is gone already, even if nobody has said why."""
+        if self.pidfd < 0:
+            return True
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(0))
@@ -100,8 +105,10 @@ class ForkedProcess:
         return self._verdict
 
     def note_end(self, status: int, cpu_s: float, peak_bytes: int) -> None:
-        """Take the zygote's word on how it ended."""
+        """Take the zygote's word on how it ended; what we ended ourselves we know."""
         reason, passed = self._killed_for or (None, NOTHING)
+        if self._was_alive:
+            status = signal.SIGKILL
         if reason is None and self.leaf is not None and (held := self.leaf.passed()):
             reason, passed = "memory_limit", held
         self._settle(
@@ -133,6 +140,11 @@ class ForkedProcess:
         assert self._verdict is not None
         return self._verdict
 
+    def discard(self) -> None:
+        """End it, for nobody wants it; its zygote reaps it."""
+        self.kill("closed")
+        self.close_descriptors()
+
     def close_descriptors(self) -> None:
         """Give the pidfd and the control group back. Idempotent."""
         if self.leaf is not None:
@@ -155,8 +167,7 @@ class SessionProcess(ForkedProcess):
         pidfd: see ForkedProcess.
         pid: see ForkedProcess.
         cpu_limit_s: see ForkedProcess.
-        own_group: see ForkedProcess.
-        ordered: see ForkedProcess.
+        grade: see ForkedProcess.
         channel: stream socket to it.
         output: what it prints, both streams; a pipe that never blocks us.
         broker: SOCK_SEQPACKET on which it asks for agent sandboxes; None if it may not.
@@ -168,20 +179,26 @@ class SessionProcess(ForkedProcess):
         pid: int,
         *,
         cpu_limit_s: int,
-        own_group: bool,
-        ordered: bool = False,
+        grade: Grade,
         channel: socket.socket,
         output: int,
         broker: socket.socket | None,
     ) -> None:
-        super().__init__(
-            pidfd, pid, cpu_limit_s=cpu_limit_s, own_group=own_group, ordered=ordered
-        )
+        super().__init__(pidfd, pid, cpu_limit_s=cpu_limit_s, grade=grade)
         self.channel = channel
         self.output = output
         self.broker = broker
         self.receipt = Receipt("none", "", ())
         self.used = False
+
+    @contextmanager
+    def held_to_protocol(self) -> Iterator[None]:
+        """Kill it if, in this block, what it said turns out to break the protocol."""
+        try:
+            yield
+        except RemoteProtocolError:
+            self.kill("protocol")
+            raise
 
     def close_descriptors(self) -> None:
         """Give every descriptor back. Idempotent."""
@@ -208,19 +225,23 @@ def pid_of(pidfd: int) -> int:
     raise ValueError("the descriptor is no pidfd")
 
 
-def parent_of(pid: int) -> int:
-    """Return the parent's number; 0 when the process has just ended."""
+def parent_of(pid: int) -> int | None:
+    """Return the parent's number, which is 0 for one that we cannot see.
+
+    None when the process has just ended.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[1])
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return None
 
 
-def only_child(pid: int) -> int:
-    """Return the number of a launcher's child, the zygote; 0 when there is none."""
+def only_child(pid: int) -> int | None:
+    """Return the number of a launcher's child, the zygote; None when there is none."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return int(next(iter(file.read().split()), "0"))
+            found = file.read().split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return None
+    return int(found[0]) if found else None

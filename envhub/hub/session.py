@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -103,7 +104,9 @@ class Session:
             WorkerError: its process ended, or was killed at a limit or at its deadline.
         """
         data = calls.options(seed, episode_id, options)
-        return calls.result(await self.reset_raw(data, form="msgpack"))
+        observed = await self.reset_raw(data, form="msgpack")
+        with self.held_to_protocol():
+            return calls.result(observed)
 
     async def step(self, action: Any) -> StepResult:
         """Take one action: a mapping, or an object with the action's fields.
@@ -114,36 +117,50 @@ class Session:
             EnvironmentFailed: the environment raised.
             WorkerError: its process ended, or was killed at a limit or at its deadline.
         """
-        return calls.result(await self.step_raw(calls.action(action), form="msgpack"))
+        observed = await self.step_raw(calls.action(action), form="msgpack")
+        with self.held_to_protocol():
+            return calls.result(observed)
 
     async def state(self) -> Record:
         """Return the environment's state."""
-        return calls.state(await self.state_raw(form="msgpack"))
+        payload = await self.state_raw(form="msgpack")
+        with self.held_to_protocol():
+            return calls.state(payload)
 
     async def describe(self) -> Described:
         """Return the environment's schemas and options."""
         if self._described is None:
             reply = await self._call("describe", Describe)
-            assert isinstance(reply, Described)
-            self._described = reply
+            with self.held_to_protocol():
+                self._described = calls.expect(reply, Described)
         return self._described
 
     async def reset_raw(self, options: bytes, form: Form = "msgpack") -> Observed:
         """Begin an episode, with options and observation in encoded form."""
         reply = await self._call("reset", lambda op: Reset(op, form, options))
-        return calls.expect(reply, Observed)
+        with self.held_to_protocol():
+            return calls.expect(reply, Observed)
 
     async def step_raw(
         self, action: bytes, form: Form = "msgpack", options: bytes = b""
     ) -> Observed:
         """Take one action, with action and observation in encoded form."""
         reply = await self._call("step", lambda op: Step(op, form, action, options))
-        return calls.expect(reply, Observed)
+        with self.held_to_protocol():
+            return calls.expect(reply, Observed)
 
     async def state_raw(self, form: Form = "msgpack") -> bytes:
         """Return the state in encoded form."""
         reply = await self._call("state", lambda op: GetState(op, form))
-        return calls.expect(reply, StateRead).payload
+        with self.held_to_protocol():
+            return calls.expect(reply, StateRead).payload
+
+    def held_to_protocol(self) -> AbstractContextManager[None]:
+        """Kill the process if, in this block, its last payload turns out to be none.
+
+        Entered right after the call: there must be no other between the two.
+        """
+        return self._lease.process.held_to_protocol() if self._lease else nullcontext()
 
     async def aclose(self) -> None:
         """Close the environment, and give the place back. Idempotent.
@@ -226,8 +243,9 @@ class Session:
     async def _live_link(self, stage: str) -> Link:
         if self._link is not None and not self._link.alive:
             loss = await self._link.loss_between_calls()
+            was_used = self._lease is not None and self._lease.process.used
             await self._drop_process(ask=False)
-            if loss is not None and stage != "reset":
+            if loss is not None and was_used and stage != "reset":
                 raise loss
         if self._link is None:
             lease = await self._place.lease()
@@ -246,8 +264,8 @@ class Session:
         try:
             if ask and lease.process.used and link.alive:
                 await link.call("close", Close, self._tenure.deadline("close"))
-        except WorkerError:
-            pass  # it did not close in time, or died of it
+        except EnvhubError:
+            pass  # it could not close, or not in time: nobody needs it any more
         finally:
             lease.process.kill("closed")
             link.detach()  # on every path, before others may get these descriptors

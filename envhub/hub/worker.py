@@ -10,13 +10,14 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
 import envhub_sandbox
 from envhub.errors import WorkerStartFailed
 from envhub.hub.completion import to_the_end
-from envhub.hub.ends import Ends, hear_hello
+from envhub.hub.ends import Ends, has_hung_up, hear_hello
 from envhub.hub.packets import PACKETS, FailedStart, Packet
 from envhub.hub.process import (
     ForkedProcess,
@@ -25,10 +26,17 @@ from envhub.hub.process import (
     parent_of,
     pid_of,
 )
-from envhub_sandbox import Grade, Launched, Launcher, LaunchFailed, LayerFailed, Receipt
+from envhub.hub.tail import Tail
+from envhub_sandbox import (
+    Grade,
+    Launched,
+    LaunchFailed,
+    LayerFailed,
+    Receipt,
+    syscalls,
+)
 
 _PACKET_BYTES = 64 * 1024
-_OUTPUT_BYTES = 16 * 1024  # kept of what a zygote prints: the tail of a traceback
 _GONE_S = 2.0  # for a sandbox that was hung up on to be taken down; takes milliseconds
 
 
@@ -59,19 +67,15 @@ class Worker:
         self._starting: asyncio.Future[None] = self._loop.create_future()
         self._forking: dict[int, asyncio.Future[int]] = {}
         self._live: dict[int, ForkedProcess] = {}
-        self._early: dict[int, Packet] = {}  # ended before we had made its object
-        self._output = bytearray()
+        self._early: dict[int, tuple[int, float, int]] = {}  # of forks not yet adopted
+        self._going: asyncio.Task[None] | None = None
+        self._tail = Tail(launched.output)
         self._nests = False
         self.alive = True
         self.wedged = False  # it did not fork in time, and is not asked again
         launched.control.setblocking(False)
         self._loop.add_reader(launched.control.fileno(), self._read_control)
-        self._loop.add_reader(launched.output, self._read_output)
-
-    @property
-    def launcher(self) -> Launcher | None:
-        """Who built the sandbox."""
-        return self._launched.launcher
+        self._tail.listen()
 
     @property
     def grade(self) -> Grade:
@@ -82,6 +86,11 @@ class Worker:
     def usable(self) -> bool:
         """Whether it can be asked to fork."""
         return self.alive and not self.wedged
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody holds a process of it, or waits for one."""
+        return not self._forking and all(p.pidfd < 0 for p in self._live.values())
 
     async def wait_ready(self, deadline_s: float) -> None:
         """Wait until the zygote has imported its environment.
@@ -97,7 +106,7 @@ class Worker:
             await self.aclose()
             raise WorkerStartFailed(
                 f"environment `{self._name}` was not imported within {deadline_s:g} s",
-                output=self._tail(),
+                output=str(self._tail),
                 hint="raise `start_s` under [deadlines] in env.toml if it needs longer",
             ) from None
         except BaseException:
@@ -114,7 +123,8 @@ class Worker:
             WorkerStartFailed: the zygote is gone, refused, or did not answer in time.
             LayerFailed: the child could not build a layer.
         """
-        return await to_the_end(self._fork(deadline_s, broker=broker), _discard)
+        work = self._fork(deadline_s, broker=broker)
+        return await to_the_end(work, SessionProcess.discard)
 
     async def fork_agent(self, deadline_s: float) -> tuple[ForkedProcess, socket.socket]:
         """Return a new agent sandbox's process, and the environment's end of its socket.
@@ -125,15 +135,16 @@ class Worker:
 
         def discard(made: tuple[ForkedProcess, socket.socket]) -> None:
             made[1].close()
-            _discard(made[0])
+            made[0].discard()
 
         return await to_the_end(self._fork_agent(deadline_s), discard)
 
     async def aclose(self) -> None:
         """Kill the sandbox with everything in it, and reap it. Idempotent."""
         self._end()
-        if self._launched.output >= 0:
-            await to_the_end(self._wait_gone(), lambda _: None)
+        if self._going is None:
+            self._going = self._loop.create_task(self._wait_gone())
+        await asyncio.shield(self._going)
 
     async def _wait_gone(self) -> None:
         """Hang up, and wait until the launcher has reaped what is inside and has ended.
@@ -144,19 +155,19 @@ class Worker:
         launched.control.close()
         try:
             ended = os.pidfd_open(launched.process.pid)
-        except ProcessLookupError:  # a program that ignores SIGCHLD has it reaped by the kernel
+        except OSError:  # a program that ignores SIGCHLD has it reaped by the kernel
             launched.kill()
             return
         gone = asyncio.Event()
         self._loop.add_reader(ended, gone.set)
-        self._loop.add_reader(launched.output, self._read_output)
+        self._tail.listen()
         try:
             async with asyncio.timeout(_GONE_S):
                 await gone.wait()
-        except TimeoutError:
-            pass  # it does not go by itself
+        except TimeoutError:  # it does not go by itself, and an executioner may need a while
+            await asyncio.to_thread(launched.kill)
         self._loop.remove_reader(ended)
-        self._loop.remove_reader(launched.output)
+        self._tail.stop()
         os.close(ended)
         launched.kill()
 
@@ -175,8 +186,7 @@ class Worker:
             pidfd,
             pid,
             cpu_limit_s=self._cpu_limit_s,
-            own_group=self.launcher is None,
-            ordered=self.grade.fenced,
+            grade=self.grade,
             channel=ends.channel,
             output=ends.output,
             broker=ends.broker,
@@ -186,7 +196,7 @@ class Worker:
             layers = await hear_hello(process.channel, self._name, deadline_s)
             process.receipt = self._receipt(layers, process.pid)
         except BaseException:
-            _discard(process)
+            process.discard()
             raise
         return process
 
@@ -201,25 +211,20 @@ class Worker:
         except BaseException:
             ours.close()
             raise
-        process = ForkedProcess(
-            pidfd,
-            pid,
-            cpu_limit_s=self._cpu_limit_s,
-            own_group=self.launcher is None,
-            ordered=self.grade.fenced,
-        )
+        limit_s = self._cpu_limit_s
+        process = ForkedProcess(pidfd, pid, cpu_limit_s=limit_s, grade=self.grade)
         self._adopt(number, process)
         return process, ours
 
     def _receipt(self, layers: tuple[str, ...], pid: int) -> Receipt:
         """Look at the process from outside: is what it says it built there?"""
         grade = self.grade
-        told = Receipt(grade.tier, self.launcher or "", layers, missing=grade.missing)
+        told = Receipt(grade.tier, self._launched.launcher or "", layers, missing=grade.missing)
         try:
             return envhub_sandbox.confirm(told, pid)
         except ProcessLookupError:
             what = f"a session process of `{self._name}` ended as soon as it was isolated"
-            raise WorkerStartFailed(what, output=self._tail()) from None
+            raise WorkerStartFailed(what, output=str(self._tail)) from None
 
     def _no_descriptors(self, error: OSError) -> WorkerStartFailed:
         what = f"no session process of `{self._name}`: {error.strerror}"
@@ -236,21 +241,23 @@ class Worker:
             async with asyncio.timeout(deadline_s):
                 await self._send_request(number, handed)
                 pidfd = await answered
-        except TimeoutError:
+        except BaseException as error:
+            self._early.pop(number, None)
+            if answered.done() and not answered.cancelled() and not answered.exception():
+                os.close(answered.result())
+            if not isinstance(error, TimeoutError):
+                raise
             self.wedged = True
             raise WorkerStartFailed(
                 f"the worker of `{self._name}` did not fork within {deadline_s:g} s",
-                output=self._tail(),
+                output=str(self._tail),
             ) from None
-        except asyncio.CancelledError:
-            if answered.done() and not answered.cancelled() and not answered.exception():
-                os.close(answered.result())
-            raise
         finally:
-            self._forking.pop(number, None)
+            del self._forking[number]
         try:
             return number, pidfd, self._own_child(pidfd)
         except (OSError, ValueError) as error:
+            self._early.pop(number, None)
             os.close(pidfd)
             self._launched.process.kill()  # no zygote of ours sends such a thing
             raise WorkerStartFailed(f"the worker of `{self._name}`: {error}") from error
@@ -265,8 +272,10 @@ class Worker:
         if pid < 0:
             return pid  # it has ended, and nobody can be killed by it
         launcher = self._launched.process.pid
-        zygote = launcher if self.launcher is None else only_child(launcher)
-        if parent_of(pid) not in (zygote, 0):
+        zygote = launcher if self._launched.launcher is None else only_child(launcher)
+        parent = parent_of(pid)
+        # 0 is the number of what a pid namespace hides: our own parent's, below `docker exec`
+        if pid in (0, os.getpid()) or parent == 0 or parent not in (zygote, None):
             raise ValueError("its zygote sent the pidfd of a process that is not its child")
         return pid
 
@@ -284,7 +293,7 @@ class Worker:
     def _adopt(self, number: int, process: ForkedProcess) -> None:
         early = self._early.pop(number, None)
         if early is not None:
-            process.note_end(early.status, early.cpu_s, early.peak_bytes)
+            process.note_end(*early)
         elif self.alive:
             self._live[number] = process
         else:
@@ -300,12 +309,12 @@ class Worker:
                 return
             except OSError:
                 data, handed = b"", []
-            if not data:
-                self._note_end()
-                return
             try:
+                if not data and has_hung_up(self._launched.control):
+                    self._note_end()
+                    return
                 self._take(PACKETS.decode(data), handed)
-            except (msgspec.DecodeError, ValueError) as error:
+            except (msgspec.DecodeError, ValueError, RecursionError, OSError) as error:
                 self._fail_start(WorkerStartFailed(f"its zygote sent no packet: {error}"))
                 self._launched.process.kill()
             finally:
@@ -325,6 +334,9 @@ class Worker:
             answered = self._forking.get(packet.forked)
             if answered is not None and not answered.done() and handed:
                 answered.set_result(handed.pop())
+            elif handed and self._own_child(handed[0]) > 0:  # nobody waits for it any more
+                with suppress(ProcessLookupError):
+                    syscalls.kill(handed[0])
         elif packet.refused is not None:
             answered = self._forking.get(packet.refused)
             if answered is not None and not answered.done():
@@ -333,10 +345,13 @@ class Worker:
             process = self._live.pop(packet.ended, None)
             if process is not None:
                 process.note_end(packet.status, packet.cpu_s, packet.peak_bytes)
-            elif len(self._early) < 4096:
-                self._early[packet.ended] = packet
+            elif packet.ended in self._forking:
+                self._early[packet.ended] = packet.status, packet.cpu_s, packet.peak_bytes
 
     def _start_error(self, failed: FailedStart) -> Exception:
+        if failed.layer and self._nests:  # the sandbox stood: this could be the import's word
+            what = f"the zygote of `{self._name}`: {failed.layer}: {failed.what}"
+            return WorkerStartFailed(what, hint=failed.hint)
         if failed.layer:
             return LayerFailed(failed.layer, failed.what, failed.errno or 0, hint=failed.hint)
         return WorkerStartFailed(
@@ -347,19 +362,6 @@ class Worker:
     def _fail_start(self, error: Exception) -> None:
         if not self._starting.done():
             self._starting.set_exception(error)
-
-    def _read_output(self) -> None:
-        try:
-            data = os.read(self._launched.output, 64 * 1024)
-        except BlockingIOError:
-            return
-        if not data:
-            self._loop.remove_reader(self._launched.output)
-        self._output += data
-        del self._output[:-_OUTPUT_BYTES]
-
-    def _tail(self) -> str:
-        return self._output.decode(errors="replace")
 
     def _note_end(self) -> None:
         """The zygote hung up: everything it forked is gone with it."""
@@ -372,9 +374,9 @@ class Worker:
         if not self.alive:
             return
         self.alive = False
-        self._read_output_to_the_end()
+        self._tail.read_what_is_left()
         self._loop.remove_reader(self._launched.control.fileno())
-        self._loop.remove_reader(self._launched.output)
+        self._tail.stop()
         self._fail_start(self._early_end())
         if not self._starting.cancelled():
             self._starting.exception()  # seen, even if nobody waits for it any more
@@ -389,20 +391,6 @@ class Worker:
         """Return whose fault it is that the zygote ended before it was ready."""
         if self._nests:  # the sandbox stood; so it was the environment's import
             what = f"environment `{self._name}` ended its process while it was imported"
-            return WorkerStartFailed(what, output=self._tail())
+            return WorkerStartFailed(what, output=str(self._tail))
         what = f"the sandbox of `{self._name}` ended before it was ready"
-        return LaunchFailed(f"{what}: {self._tail().strip()}", stderr=self._tail())
-
-    def _read_output_to_the_end(self) -> None:
-        try:
-            while data := os.read(self._launched.output, 64 * 1024):
-                self._output += data
-                del self._output[:-_OUTPUT_BYTES]
-        except BlockingIOError:
-            pass  # a process that survives the zygote for a moment still holds the pipe
-
-
-def _discard(process: ForkedProcess) -> None:
-    """End a process that nobody wants; its zygote reaps it."""
-    process.kill("closed")
-    process.close_descriptors()
+        return LaunchFailed(f"{what}: {str(self._tail).strip()}", stderr=str(self._tail))

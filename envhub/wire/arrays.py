@@ -6,8 +6,9 @@ without numpy hands out the `Array` itself.
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -15,6 +16,11 @@ from envhub.wire import keys
 
 _ARRAY = 1
 MAX_DIMENSIONS = 32  # numpy 1's own limit
+# numbers and text, nothing that is an object, has fields or a unit of its own
+_DTYPES = re.compile(
+    r"\|?b1|[<>|][iu][1248]|[<>][fc][248]|[<>]c16|\|S[1-9]\d{0,5}|[<>]U[1-9]\d{0,5}"
+)
+_MAX_CODE_POINT = 0x10FFFF
 
 
 class Array(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -27,7 +33,7 @@ class Array(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     """
 
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
     data: bytes
 
 
@@ -39,6 +45,8 @@ def _encode_other(value: Any) -> Any:
     if type(value).__module__ == "numpy" and hasattr(value, "dtype"):
         if value.dtype.hasobject:
             raise TypeError("an array of Python objects cannot be sent")
+        if value.shape and not _DTYPES.fullmatch(value.dtype.str):
+            raise TypeError(f"an array of dtype `{value.dtype}` cannot be sent")
         if value.shape == ():
             return value.item()
         array = Array(value.dtype.str, tuple(value.shape), value.tobytes())
@@ -52,9 +60,15 @@ def _decode_other(code: int, data: memoryview) -> Any:
     array = _UNPACK.decode(data)
     if len(array.shape) > MAX_DIMENSIONS:
         raise ValueError(f"an array of {len(array.shape)} dimensions")
+    if not _DTYPES.fullmatch(array.dtype):
+        raise ValueError(f"an array of dtype `{array.dtype[:40]}`")
     numpy = sys.modules.get("numpy")
     if numpy is None:
         return array
+    if array.dtype[1] == "U":
+        codes = numpy.frombuffer(array.data, f"{array.dtype[0]}u4")
+        if codes.size and codes.max() > _MAX_CODE_POINT:
+            raise ValueError("an array of text that is none")
     return numpy.frombuffer(array.data, numpy.dtype(array.dtype)).reshape(array.shape)
 
 

@@ -1,4 +1,6 @@
-"""Keys of maps from a hostile peer: text, or few.
+"""MessagePack from a hostile peer: few values, and keys of maps that are text, or few.
+
+A byte can become an object of a hundred, so what is long is counted before it is decoded.
 
 Python's hashes of numbers and tuples are known to everybody, so a map with thousands of keys
 that all collide takes minutes to build (https://bugs.python.org/issue13703). Hashes of text
@@ -8,6 +10,8 @@ are secret. msgspec builds whatever keys there are, so they are looked at before
 from __future__ import annotations
 
 MAX_VALUES = 4_000_000  # that are looked at; about a second
+_UNCOUNTED_BYTES = 512 * 1024  # as many values at most
+_CONTAINER, _EXTENSION = 8, 32  # what they weigh: so many times a number in memory, and time
 _LARGE_MAPS = (b"\xde", b"\xdf")  # map 16 and map 32; smaller ones have at most 15 entries
 # first byte → bytes that follow: of the value itself, or of its length
 _FIXED = {
@@ -22,14 +26,17 @@ _TEXTS = (0xD9, 0xDA, 0xDB)
 
 
 def check(data: bytes) -> None:
-    """Refuse MessagePack in which a map of more than 15 entries has keys other than text.
+    """Refuse MessagePack of too many values, or with a large map whose keys are not text.
+
+    Large is a map of more than 15 entries. An array, a map or an extension weighs as much as
+    several values.
 
     Bytes that are not MessagePack at all may pass: the decoder refuses them.
 
     Raises:
         ValueError: there is such a map, or too much to look at.
     """
-    if not any(mark in data for mark in _LARGE_MAPS):
+    if len(data) <= _UNCOUNTED_BYTES and not any(mark in data for mark in _LARGE_MAPS):
         return
     try:
         _walk(data)
@@ -58,19 +65,24 @@ def _walk(data: bytes) -> None:
         if head < 0x80 or head >= 0xE0:
             continue
         if head <= 0x9F:
+            seen += _CONTAINER
             outer.append((left, text_keys))
             left, text_keys = (head & 15) * (2 if head <= 0x8F else 1), False
         elif head <= 0xBF:
             at += head & 31
         elif head in _FIXED:
+            seen += _EXTENSION if head >= 0xD4 else 0
             at += _FIXED[head]
         elif width := _SIZED.get(head):
+            seen += _EXTENSION if head in _EXTENSIONS else 0
             at += width + int.from_bytes(data[at : at + width]) + (head in _EXTENSIONS)
         elif width := _ARRAYS.get(head):
+            seen += _CONTAINER
             outer.append((left, text_keys))
             left, text_keys = int.from_bytes(data[at : at + width]), False
             at += width
         elif width := _MAPS.get(head):
+            seen += _CONTAINER
             outer.append((left, text_keys))
             left, text_keys = 2 * int.from_bytes(data[at : at + width]), True
             at += width

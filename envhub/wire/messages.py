@@ -22,6 +22,7 @@ Form = Literal["msgpack", "json"]
 Op = Annotated[int, Meta(ge=0, lt=2**53)]  # a JavaScript client can count that far, too
 MAX_TEXT = 64 * 1024  # a traceback of 500 frames fits
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
+Names = Annotated[tuple[Annotated[str, Meta(max_length=1024)], ...], Meta(max_length=1024)]
 MAX_BROKER_BYTES = 16 * 1024  # one packet; the longest is a refusal's message
 
 
@@ -106,7 +107,7 @@ class Described(Message, frozen=True):
     action: bytes
     observation: bytes
     state: bytes
-    reset_options: tuple[str, ...] | None
+    reset_options: Names | None
 
 
 class Observed(Message, frozen=True):
@@ -232,5 +233,5 @@ def decode(decoder: Decoder[T], data: bytes | bytearray) -> T:
     """
     try:
         return decoder.decode(data)
-    except (DecodeError, ValidationError, UnicodeDecodeError, RecursionError) as error:
+    except (DecodeError, ValidationError, ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"not a valid message: {error}") from error

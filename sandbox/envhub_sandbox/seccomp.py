@@ -12,6 +12,7 @@ EPERM where they expect a privilege to be missing.
 from __future__ import annotations
 
 import errno
+import signal
 
 from . import bpf, syscalls
 from .errors import LayerFailed
@@ -77,8 +78,17 @@ def session_filter(grade: Grade) -> syscalls.Filter:
 
 
 def zygote_filter(ground: Ground) -> syscalls.Filter:
-    """Return the filter of a zygote: the same, less what building a session takes."""
+    """Return the filter of a zygote: the same, less what building a session takes.
+
+    It may not undo that it dies with its launcher, nor soften it: process 1 of a namespace
+    ignores whatever signal it does not handle, but SIGKILL from outside. What it forks has
+    this filter, too, and is told that it got the signal which it asked for: it dies with all
+    that is around it anyway, and programs that insist must run.
+    """
     rules = _rules(ground.grade)
+    deadly = (signal.SIGKILL, signal.SIGTERM) if ground.grade.fenced else (signal.SIGKILL,)
+    kept = bpf.unless_among(1, deadly, bpf.refuse(0))
+    rules[X86_64["prctl"]] = _where(0, syscalls.PR_SET_PDEATHSIG, kept)
     if ground.grade.namespaces:
         for name in _SETUP:
             del rules[X86_64[name]]
@@ -92,6 +102,11 @@ def zygote_filter(ground: Ground) -> syscalls.Filter:
         refused = bpf.answer(bpf.refuse(errno.EPERM))
         rules |= dict.fromkeys((X86_64[name] for name in OTHER_IDENTITIES), refused)
     return _filter(rules)
+
+
+def _where(index: int, value: int, rule: bpf.Leaf) -> bpf.Leaf:
+    """Apply `rule` if the argument has this value, else allow."""
+    return (*bpf.if_among(index, (value,), bpf.ALLOW)[:-1], *rule)
 
 
 def _filter(rules: dict[int, bpf.Leaf]) -> syscalls.Filter:

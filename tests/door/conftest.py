@@ -7,8 +7,8 @@ that lies. `test_stream.py` holds the scripted session to the interface of the r
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 import uvloop
 
 from envhub.door.serve import serve
-from envhub.errors import UnknownEnvironment
+from envhub.errors import RemoteProtocolError, UnknownEnvironment
 from envhub.hub.manifest import Manifest
 from envhub.wire.messages import Described, Form, Observed
 
@@ -47,6 +47,7 @@ class ScriptedSession:
     def __init__(self, play: Play) -> None:
         self.play = play
         self.closed = anyio.Event()
+        self.breaches = 0  # for which the real one kills its process
 
     async def reset_raw(self, options: bytes, form: Form = "msgpack") -> Observed:
         assert form == "json"
@@ -61,6 +62,14 @@ class ScriptedSession:
     async def state_raw(self, form: Form = "msgpack") -> bytes:
         assert form == "json"
         return await self.play("state", b"")
+
+    @contextmanager
+    def held_to_protocol(self) -> Iterator[None]:
+        try:
+            yield
+        except RemoteProtocolError:
+            self.breaches += 1
+            raise
 
     async def aclose(self) -> None:
         self.closed.set()

@@ -21,7 +21,8 @@ from envhub.errors import (
     SessionClosed,
     WorkerLost,
 )
-from envhub.hub.embedded import EmbeddedSession, close_hubs
+from envhub.hub.embedded import EmbeddedSession
+from envhub.hub.make import close_hubs
 
 ENVS = Path(__file__).parent / "envs"
 

@@ -25,7 +25,7 @@ from envhub.errors import (
     InvalidAction,
     WorkerStartFailed,
 )
-from envhub.hub.embedded import close_hubs
+from envhub.hub.make import close_hubs
 from tests.conftest import children
 
 PROBES = Path(__file__).parent / "envs"

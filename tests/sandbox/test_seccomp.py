@@ -60,11 +60,11 @@ def interpret(program: bytes, number: int, arguments: tuple[int, ...], arch: int
 
 
 def action(program: bytes, number: int, *arguments: int, arch: int = X86_64_ARCH) -> str:
-    """What a filter does with a call: "allow", "kill", or an errno's name."""
+    """What a filter does with a call: "allow", "kill", or an errno's name; 0 is one, too."""
     padded = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
     result = interpret(program, number, padded, arch)
     if result & 0xFFFF0000 == 0x00050000:
-        return errno.errorcode[result & 0xFFFF]
+        return errno.errorcode.get(result & 0xFFFF, "told that it was done")
     return {0x7FFF0000: "allow", 0x80000000: "kill"}[result]
 
 

@@ -49,6 +49,21 @@ def test_bytes_that_are_no_messagepack_end_the_walk(data: bytes) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    "value", [b"\x80", b"\x90", b"\xdc\x00\x00", b"\xdf\0\0\0\0", b"\xd4\x01\x00", b"\xc7\0\1"]
+)
+def test_a_bomb_of_small_containers_is_refused(value: bytes) -> None:
+    """A byte each, and an object of a hundred: 4 MiB would become 600."""
+    count = 4_000_000 // len(value)
+
+    with pytest.raises(ValueError, match="values"):
+        keys.check(b"\xdd" + count.to_bytes(4) + value * count)
+
+
+def test_large_data_and_many_numbers_pass() -> None:
+    keys.check(msgspec.msgpack.encode({"image": bytes(32 << 20), "list": [0.5] * 500_000}))
+
+
 def test_more_values_than_anybody_needs_are_refused() -> None:
     many = b"\x92" + large_map("x") + b"\xdd" + (keys.MAX_VALUES + 1).to_bytes(4)
 
