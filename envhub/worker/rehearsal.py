@@ -9,9 +9,7 @@ No author's code runs: to construct an environment is a session's business.
 
 from __future__ import annotations
 
-import os
 import socket
-import time
 
 from envhub.authoring import schema
 from envhub.authoring.types import Action, Observation, State
@@ -20,7 +18,6 @@ from envhub.wire.messages import GetState, Request, Reset, Step, encode
 from envhub.worker.answer import Answering
 from envhub.worker.session import Shell
 
-_GONE_S = 5.0
 _TIMES = 32  # after this many calls CPython 3.11 has rewritten what it will; more saves nothing
 
 
@@ -46,7 +43,7 @@ class _Echo:
 
 def run(shell: Shell) -> None:
     """Hold the conversation, through what will serve the sessions. Takes some 10 ms."""
-    signature, threads = schema.read(_Echo), _threads()
+    signature = schema.read(_Echo)
     requests: list[Request] = [
         Reset(1, "msgpack", schema.encode_native({"seed": 1})),
         Step(2, "msgpack", schema.encode_native({"word": "x"})),
@@ -59,11 +56,3 @@ def run(shell: Shell) -> None:
             hub.sendall(said)
             hub.shutdown(socket.SHUT_WR)
             shell(ours, Answering(_Echo, signature))
-    until = time.monotonic() + _GONE_S
-    while _threads() > threads and time.monotonic() < until:
-        os.sched_yield()  # one that was joined is the kernel's for a moment more
-
-
-def _threads() -> int:
-    """Return how many there are, as the zygote counts them before it forks."""
-    return len(os.listdir("/proc/self/task"))

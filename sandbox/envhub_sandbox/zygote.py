@@ -28,6 +28,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ MAX_DESCRIPTORS = 4
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 _TAIL = 16 * 1024  # of a traceback; it must fit into a packet
 _MAX_REQUEST = 32
+_GONE_S = 1.0
 _MOST_PLANS = 16  # kept; one is enough while descriptors come with the same numbers
 _INT = struct.Struct("i")
 # formatted and not encoded: between two forks every object that is touched costs a session
@@ -99,13 +101,22 @@ def run(
 
 def _prepare_restricted(ground: Ground, prepare: Prepare) -> tuple[dict[str, Any], int]:
     """Return what `prepare` returned, and how many threads there are then."""
-    if not ground.grade.fenced:
-        _restrict(ground)
-        return prepare(), len(os.listdir("/proc/self/task"))
-    tasks = os.open("/proc/self/task", os.O_RDONLY | os.O_CLOEXEC)  # while it can be opened
+    # opened while it can be, where no /proc is left afterwards
+    tasks = (
+        os.open("/proc/self/task", os.O_RDONLY | os.O_CLOEXEC) if ground.grade.fenced else -1
+    )
     _restrict(ground)
-    answer, threads = prepare(), len(os.listdir(tasks))
-    os.close(tasks)
+    answer = prepare()
+    where: int | str = tasks if tasks >= 0 else "/proc/self/task"
+    until = time.monotonic() + _GONE_S
+    # a thread that was joined is the kernel's for a moment more
+    while (threads := len(os.listdir(where))) > 1 and time.monotonic() < until:
+        module = sys.modules.get("threading")
+        if module is not None and module.active_count() > 1:
+            break
+        os.sched_yield()
+    if tasks >= 0:
+        os.close(tasks)
     return answer, threads
 
 
