@@ -6,7 +6,8 @@ valid request, is read again by the standard library and judged by `envelopes`, 
 error says what upstream's server would say.
 
 The protocol (OpenEnv 0.10) has five requests, four replies, seven error codes and no ids:
-replies come in the order of the requests.
+replies come in the order of the requests. One request is ours, {"type": "receipt"}, which says
+how the session is isolated.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from envhub.errors import (
     WorkerError,
     WorkerLost,
 )
-from envhub_sandbox import SandboxError
+from envhub_sandbox import Receipt, SandboxError
 
-Verb = Literal["reset", "step", "state", "close"]
+Verb = Literal["reset", "step", "state", "close", "receipt"]
 NORMAL, BROKEN = 1000, 1011  # close codes (RFC 6455, 7.4.1)
 Failure = EnvhubError | SandboxError  # what a call to the hub may raise
 FAILURES = (EnvhubError, SandboxError)
@@ -99,7 +100,7 @@ def _request(envelope: _Envelope) -> Request | None:
             return Request("step", data)
         case "reset" if not data or data.startswith(b"{"):
             return Request("reset", data or b"{}")
-        case "state" | "close" if not data:
+        case "state" | "close" | "receipt" if not data:
             return Request(envelope.type)
     return None
 
@@ -148,6 +149,11 @@ def state(payload: bytes) -> Answer:
         RemoteProtocolError: the worker's payload is not one JSON object.
     """
     return Answer(f'{{"type":"state","data":{json_object(payload)}}}')
+
+
+def receipt(live: Receipt) -> Answer:
+    """Return the reply to a request for the session's receipt."""
+    return Answer(_ENCODER.encode({"type": "receipt", "data": live}).decode())
 
 
 def failed(failure: Failure) -> Answer:

@@ -3,7 +3,7 @@
 Each /reset, /step and /state has a session of its own that is closed before the reply is
 sent, so a step over HTTP is a step of an environment that was never reset. Errors look as
 upstream's do; an environment's own exception is a bare 500 there and here, and the header
-`envhub-cause` says what it was.
+`envhub-cause` says what it was. `envhub-isolation` is the tier of the session that answered.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CLIENT_GONE = 499  # nginx's number for a client that did not wait
 _RETRY_AFTER_S = "1"
+_ISOLATION = "envhub-isolation"  # the tier of the session that answered
 
 
 class _Result(msgspec.Struct):
@@ -161,8 +162,11 @@ async def _in_fresh_session(
 ) -> Response:
     async def work() -> Response:
         session = await hub_of(request).open(name)
+        tier = session.receipt.tier
         try:
-            return await use(session)
+            response = await use(session)
+            response.headers[_ISOLATION] = tier
+            return response
         finally:
             with anyio.CancelScope(shield=True):
                 await session.aclose()

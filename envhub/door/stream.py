@@ -136,7 +136,7 @@ class Stream:
 
     async def _ask(self, session: Session, request: frames.Request) -> frames.Answer:
         """Return the answer to a request that only the session can answer."""
-        if self._is_lost and request.verb != "reset":
+        if self._is_lost and request.verb not in ("reset", "receipt"):
             return frames.episode_lost()
         try:
             match request.verb:
@@ -149,6 +149,8 @@ class Stream:
                     observed = await session.step_raw(request.data, form="json")
                     with session.held_to_protocol():
                         return frames.observation(observed.payload)
+                case "receipt":
+                    return frames.receipt(session.receipt)
                 case _:
                     payload = await session.state_raw(form="json")
                     with session.held_to_protocol():

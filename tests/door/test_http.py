@@ -96,6 +96,7 @@ async def test_the_routes_of_a_real_environment(served: Any) -> None:
         schema = await ask(address, "GET", "/envs/echo/schema")
         health = await ask(address, "GET", "/envs/echo/health")
 
+    assert reset.headers["envhub-isolation"] == step.headers["envhub-isolation"] == "strict"
     assert reset.json == {
         "observation": {"metadata": {}, "message": "seed 7"},
         "reward": None,

@@ -397,3 +397,16 @@ async def test_the_scripted_session_has_the_interface_of_the_real_one(
     real = getattr(Session, method)
 
     assert list(inspect.signature(fake).parameters) == list(inspect.signature(real).parameters)
+
+
+async def test_a_client_may_ask_how_its_session_is_isolated(
+    scripted: Any, served: Any, client: Any
+) -> None:
+    async with served(scripted(echo)) as address, client(address) as websocket:
+        answer = await ask(websocket, '{"type":"receipt"}')
+        wrong = await ask(websocket, '{"type":"receipt","data":{}}')
+
+    assert answer["type"] == "receipt"
+    assert answer["data"]["tier"] == "strict"
+    assert answer["data"]["seen"] == ["seccomp"]
+    assert wrong["data"]["code"] == "UNKNOWN_TYPE"
