@@ -7,6 +7,9 @@ step as fast as they can would wait for each other. The times at which steps are
 fixed before (an open loop), and a latency counts from there: a hub that was held up is not
 let off because nobody could ask it meanwhile.
 
+The same sixty are also measured stepping as fast as they can, as in training: there they wait
+for each other already, and what a hostile session adds is one more that wants a core.
+
 Beside them are six sessions that do harm, of one kind or of all in turn. One that was ended
 is opened anew at once, and after a second at the latest. Every round has a block of each
 kind, one of the mix and one without, in a new order; ratios are taken within a round.
@@ -33,11 +36,12 @@ from envhub.hub.session import Session
 DEADLINE_S = 900.0
 RATIO_TARGET = 3.0
 QUIET, MIX = "quiet", "mix of all"
+_FAST = "at full speed"
 _NEIGHBOURS = 60
 _HOSTILE = 6
 _STEPS_PER_S = 20  # of each neighbour
 _BLOCK_S = 2.0
-_QUICK_BLOCK_S = 0.2
+_QUICK_BLOCK_S = 0.05
 _SETTLE_S = 0.3  # for the end of a block's last processes
 _TURN_S = 1.0
 
@@ -48,6 +52,7 @@ async def run(plan: Plan) -> Group:
     blocks = {QUIET: (), **{words: (kind,) for kind, words in hostile.KINDS.items()}}
     blocks[MIX] = tuple(hostile.KINDS)
     times: dict[str, list[list[float]]] = {name: [] for name in blocks}
+    fast: dict[str, list[list[float]]] = {QUIET: [], MIX: []}
     lives = dict.fromkeys(blocks, 0)
     settings = {"hostile": hostile.SETTINGS}
     with environments(settings, native=NATIVE, hostile=hostile.SOURCE) as folder:
@@ -61,7 +66,13 @@ async def run(plan: Plan) -> Group:
                         times[name].append(await neighbours.steps(block_s))
                     lives[name] += others.lives
                     await anyio.sleep(_SETTLE_S)
-    return _figures(times, lives)
+                for name in random.sample(list(fast), len(fast)):
+                    async with Hostile(hub, blocks[name]):
+                        fast[name].append(await neighbours.steps_without_pause(block_s))
+                    await anyio.sleep(_SETTLE_S)
+    group = _figures(times, lives)
+    _add_fast(group, fast)
+    return group
 
 
 def _figures(times: dict[str, list[list[float]]], lives: dict[str, int]) -> Group:
@@ -80,6 +91,15 @@ def _figures(times: dict[str, list[list[float]]], lives: dict[str, int]) -> Grou
             target = RATIO_TARGET if name == MIX else None
             group.add(f"{name} ÷ {QUIET}: p99 of a step", "ratio", ratios, target)
     return group
+
+
+def _add_fast(group: Group, fast: dict[str, list[list[float]]]) -> None:
+    for name, rounds in fast.items():
+        taken = [one for times in rounds for one in times]
+        group.add(f"{_FAST}, {name}: one step", "ms", taken)
+    p99 = {name: [percentile(one, 99) for one in rounds] for name, rounds in fast.items()}
+    ratios = [a / b for a, b in zip(p99[MIX], p99[QUIET], strict=True)]
+    group.add(f"{_FAST}, {MIX} ÷ {QUIET}: p99 of a step", "ratio", ratios, RATIO_TARGET)
 
 
 class Neighbours:
@@ -114,6 +134,21 @@ class Neighbours:
                 lambda due: tasks.start_soon(step, next(turns), due),
             ):
                 await anyio.sleep(block_s)
+        return times
+
+    async def steps_without_pause(self, block_s: float) -> list[float]:
+        """Step each session as fast as it can for a while; return the latencies in ms."""
+        times: list[float] = []
+        until = time.perf_counter() + block_s
+
+        async def run(session: Session) -> None:
+            while (began := time.perf_counter()) < until:
+                await session.step(ACTION)
+                times.append((time.perf_counter() - began) * 1000)
+
+        async with anyio.create_task_group() as tasks:
+            for session in self._sessions:
+                tasks.start_soon(run, session)
         return times
 
 

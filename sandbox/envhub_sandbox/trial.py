@@ -24,6 +24,7 @@ from .receipt import Receipt, confirm
 from .tiers import Grade
 
 _START_S = 20.0
+_END_S = 2.0
 _ZYGOTE = """
 import sys, socket
 sys.path.insert(0, sys.argv[2] + "/opt/envhub")
@@ -132,7 +133,20 @@ def _launched(grade: Grade, launcher: Launcher) -> Iterator[Launched]:
             _expect(launched, word)
         yield launched
     finally:
-        launched.kill()
+        _hang_up(launched)
+
+
+def _hang_up(launched: Launched) -> None:
+    """Let it end by itself first: killed, a launcher leaves its child to the machine's init.
+
+    Which may be we, as process 1 of a container.
+    """
+    launched.control.close()
+    try:
+        launched.process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        pass
+    launched.kill()
 
 
 def _fly(launched: Launched, bait: Bait) -> dict[str, str]:

@@ -34,7 +34,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from . import dense, executioner, fenced, isolate, plan, seccomp, syscalls
+from . import dense, executioner, fenced, isolate, plan, seccomp, selftest, syscalls
 from .errors import LayerFailed
 from .plan import Plan
 from .policy import Limits
@@ -44,12 +44,13 @@ MAX_DESCRIPTORS = 4
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 _TAIL = 16 * 1024  # of a traceback; it must fit into a packet
 _MAX_REQUEST = 32
-_GONE_S = 1.0
+_GONE_S = 0.5
 _MOST_PLANS = 16  # kept; one is enough while descriptors come with the same numbers
 _INT = struct.Struct("i")
 # formatted and not encoded: between two forks every object that is touched costs a session
 _FORKED = b'{"forked": %d}'
 _ENDED = b'{"ended": %d, "status": %d, "cpu_s": %.6f, "peak_bytes": %d}'
+_TASKS = "/proc/self/task"
 FIRST = 3  # where a session process finds its descriptors
 
 Begin = Callable[[list[int]], None]
@@ -101,21 +102,16 @@ def run(
 
 def _prepare_restricted(ground: Ground, prepare: Prepare) -> tuple[dict[str, Any], int]:
     """Return what `prepare` returned, and how many threads there are then."""
-    # opened while it can be, where no /proc is left afterwards
-    tasks = (
-        os.open("/proc/self/task", os.O_RDONLY | os.O_CLOEXEC) if ground.grade.fenced else -1
-    )
+    tasks: int | str = _TASKS
+    if ground.grade.fenced:  # it can be opened now, and not behind Landlock
+        tasks = os.open(_TASKS, os.O_RDONLY | os.O_CLOEXEC)
     _restrict(ground)
     answer = prepare()
-    where: int | str = tasks if tasks >= 0 else "/proc/self/task"
     until = time.monotonic() + _GONE_S
     # a thread that was joined is the kernel's for a moment more
-    while (threads := len(os.listdir(where))) > 1 and time.monotonic() < until:
-        module = sys.modules.get("threading")
-        if module is not None and module.active_count() > 1:
-            break
+    while (threads := len(os.listdir(tasks))) > 1 and time.monotonic() < until:
         os.sched_yield()
-    if tasks >= 0:
+    if isinstance(tasks, int):
         os.close(tasks)
     return answer, threads
 
@@ -190,7 +186,7 @@ class _Zygote:
         """
         ours, theirs = socket.socketpair()
         try:
-            pid, pidfd = self._fork((theirs.fileno(),), _self_test)
+            pid, pidfd = self._fork((theirs.fileno(),), selftest.run)
         except OSError as error:
             what = str(error.strerror or error)
             raise LayerFailed(self._refused(), what, error.errno or 0) from error
@@ -383,24 +379,3 @@ def _frame(what: dict[str, object]) -> bytes:
     """Return the first frame of a session: how its isolation went."""
     data = json.dumps(what).encode()
     return struct.pack(">I", len(data)) + data
-
-
-def _self_test(descriptors: list[int]) -> None:
-    """Try threads, signals, fork and exec in a cloned child; say "ok"."""
-    import subprocess
-    import threading
-
-    try:
-        thread = threading.Thread(target=lambda: None)
-        thread.start()
-        thread.join()
-        signal.pthread_kill(threading.main_thread().ident or 0, 0)
-        child = os.fork()
-        if child == 0:
-            os._exit(0)
-        os.waitpid(child, 0)
-        subprocess.run([sys.executable, "-I", "-S", "-c", ""], check=True)
-        word = b"ok"
-    except Exception as error:
-        word = f"{type(error).__name__}: {error}".encode()
-    os.write(descriptors[0], word)

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,54 +136,67 @@ def test_the_list_has_a_line_for_each() -> None:
 # ---------------------------------------------------------------- envhub in them
 
 
-@pytest.mark.parametrize("name", CONTEXTS)
-def test_doctor_names_the_first_layer_that_is_missing(name: str) -> None:
+@cache
+def examined(name: str) -> tuple[int, dict[str, Any]]:
+    """What doctor returned in a context, and what it said."""
     done = python(name, "-m", "envhub", "doctor", "--json")
     assert "Traceback" not in done.stderr, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    missing = found["missing"]
-    first = CONTEXTS[name].missing
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_doctor_names_the_first_layer_that_is_missing(name: str) -> None:
+    code, found = examined(name)
+    missing, first = found["missing"], CONTEXTS[name].missing
 
     assert bool(missing) is bool(first)
     assert not first or missing[0].startswith(first)
     assert found["strict"] is (not first)
     assert (found["best"] or "") == CONTEXTS[name].best
-    assert done.returncode == (UNAVAILABLE if first else 0)
-
-
-@pytest.mark.parametrize("name", REFUSING)
-def test_doctor_says_what_to_do_about_the_layer(name: str) -> None:
-    done = python(name, "-m", "envhub", "doctor")
-    first, fix = _first_missing(done.stdout)
-
-    assert CONTEXTS[name].missing in first
-    assert "fix:" in fix
-    assert "strict isolation does not work here" in done.stdout
-
-
-def _first_missing(text: str) -> tuple[str, str]:
-    lines = text.splitlines()
-    at = next(number for number, line in enumerate(lines) if line.startswith("✗"))
-    return lines[at], lines[at + 1]
+    assert code == (UNAVAILABLE if first else 0)
 
 
 FIXES = {
+    "no-userns-root": "sysctl -w user.max_user_namespaces",
     "no-userns-user": "sysctl -w user.max_user_namespaces",
     "no-netns": "sysctl -w user.max_net_namespaces",
     "no-fork": "ulimit -u",
     "private-home": "chmod o+rX",
+    "masked-proc-root": "unmask=ALL",
     "masked-proc-user": "unmask=ALL",
+    "docker": "seccomp=unconfined",
+    "docker-nnp": "seccomp=unconfined",
     "docker-user": "seccomp=unconfined",
     "kubernetes": "hostUsers: false",
+    "no-seccomp": "CONFIG_SECCOMP_FILTER",
 }
+
+
+def test_every_refusing_context_has_its_fix() -> None:
+    assert FIXES.keys() == {*REFUSING}
 
 
 @pytest.mark.parametrize("name", FIXES)
 def test_the_fix_is_one_for_the_place(name: str) -> None:
     """An option of Docker's is of no use to Podman, nor is uncovering /proc to a sysctl."""
-    _, fix = _first_missing(python(name, "-m", "envhub", "doctor").stdout)
+    _, found = examined(name)
+    fixes = [f["fix"] for f in found["findings"] if f["needed"] and not f["ok"]]
+    fixes += [trial["hint"] for trial in found["trials"] if trial["hint"]]
 
-    assert FIXES[name] in fix
+    assert FIXES[name] in fixes[0]
+
+
+@pytest.mark.parametrize("name", ["docker-user", "private-home"])
+def test_what_people_read_has_the_layer_and_its_fix_one_below_the_other(name: str) -> None:
+    done = python(name, "-m", "envhub", "doctor")
+    lines = done.stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("✗"))
+
+    assert CONTEXTS[name].missing in lines[at]
+    assert "fix:" in lines[at + 1]
+    assert FIXES[name] in lines[at + 1]
+    assert "strict isolation does not work here" in done.stdout
+    assert f"`--isolation {CONTEXTS[name].best}`" in done.stdout
 
 
 @pytest.mark.parametrize("name", CONTEXTS)

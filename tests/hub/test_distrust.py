@@ -95,7 +95,8 @@ async def test_an_end_of_its_own_is_not_blamed_on_the_hubs_kill_after_it(
 @pytest.mark.timeout(60)
 async def test_output_without_end_does_not_hold_the_hub(tmp_path: Path) -> None:
     """Without a sandbox, what the zygote forked goes on printing into its pipe."""
-    async with Hub(environment(tmp_path, TALKER), isolation="none") as hub:
+    folder = environment(tmp_path, TALKER, "[deadlines]\nstart_s = 1")
+    async with Hub(folder, isolation="none") as hub:
         with pytest.raises(WorkerStartFailed):
             await hub.open("x")
 
