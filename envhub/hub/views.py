@@ -46,6 +46,7 @@ def worker_command(manifest: Manifest, isolated: bool) -> list[str]:
         "entry": manifest.entry,
         "folder": manifest.folder,
         "limits": manifest.limits.as_dict(),
+        "variables": manifest.variables,
     }
     path = f"{{root}}{_CODE}" if isolated else ":".join(_own_path())
     flags = ["-I", "-B", "-u", "-c"]

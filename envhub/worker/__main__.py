@@ -1,7 +1,7 @@
 """`python -m envhub.worker SPEC CONTROL`: the zygote of one environment.
 
-SPEC is JSON: {"entry": "env:Echo", "folder": …, "limits": {…}}. CONTROL is
-the descriptor of the socket to the hub.
+SPEC is JSON: {"entry": "env:Echo", "folder": …, "limits": {…}, "variables": [names]}. CONTROL
+is the descriptor of the socket to the hub.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from envhub.authoring import schema
-from envhub.worker import rehearsal, session
+from envhub.worker import hidden, rehearsal, session
 from envhub.worker.answer import Answering
 from envhub_sandbox import tiers, zygote
 from envhub_sandbox.policy import Limits
@@ -32,10 +32,14 @@ def main() -> None:
     """Import the environment once, then fork session processes until the hub hangs up."""
     spec = json.loads(sys.argv[1])
     limits = Limits.from_dict(spec["limits"])
+    hidden.hide(spec["variables"])
     loaded = _Loaded()
 
     def prepare() -> dict[str, Any]:
-        environment = load(spec["folder"], spec["entry"])
+        try:
+            environment = load(spec["folder"], spec["entry"])
+        except Exception as error:
+            raise hidden.told(error) from None
         loaded.shell = session.shell_for(environment)
         loaded.answering = Answering(environment, schema.read(environment), limits.frame_bytes)
         rehearsal.run(loaded.shell)

@@ -43,6 +43,7 @@ from envhub.wire.messages import (
     Step,
     encode,
 )
+from envhub.worker import hidden
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 Work = Generator[Call, Any, Reply]
@@ -182,7 +183,8 @@ def failed(op: int, error: BaseException) -> Failed:
         return Failed(op, error.code, _text(str(error)), "", error.detail)
     if isinstance(error, EnvhubError):
         return Failed(op, error.code, _text(_with_hint(error)))
-    trace = "".join(traceback.format_exception(error))[-MAX_TEXT // 4 :]
+    # hidden before it is cut: half of a value would be found by nobody
+    trace = hidden.without("".join(traceback.format_exception(error)))[-MAX_TEXT // 4 :]
     detail = schema.encode_openenv({"type": type(error).__name__})
     return Failed(op, EnvironmentFailed.code, _text(_words(error)), _text(trace), detail)
 
@@ -201,7 +203,7 @@ def _with_hint(error: EnvhubError) -> str:
 
 def _text(text: str) -> str:
     """Return what the wire takes: UTF-8, and not longer than MAX_TEXT."""
-    return text.encode(errors="replace").decode()[: MAX_TEXT // 4]
+    return hidden.without(text).encode(errors="replace").decode()[: MAX_TEXT // 4]
 
 
 def _described(op: int, environment: type, signature: Signature) -> Described:

@@ -9,7 +9,7 @@ import pytest
 
 import envhub
 from envhub import Hub
-from envhub.errors import UsageError
+from envhub.errors import EnvironmentFailed, UsageError, WorkerStartFailed
 from envhub.hub.starter import Starter
 from envhub_sandbox import TIERS, Grade, LayerFailed, landlock
 from tests.conftest import ENVS
@@ -166,3 +166,25 @@ async def test_a_variable_arrives_if_it_was_named_and_allowed(
         name: seen[name] for name in seen if "ASKED" in name or name == "ANOTHER"
     } == expected
     assert missing == [name for name in ("ASKED", "ALSO_ASKED") if name not in allowed]
+
+
+async def test_no_error_carries_the_value_of_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the message nor the traceback, of a step or of an import."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "env.toml").write_text(WITH_VARIABLES)
+    (tmp_path / "env.py").write_text(ASKS)
+    monkeypatch.setenv("ASKED", "a secret")
+    async with Hub(tmp_path, variables=["ASKED"]) as hub, hub.session("asks") as env:
+        await env.reset()
+        with pytest.raises(EnvironmentFailed, match=r"^\*\*\*$") as in_a_step:
+            await env.step({})
+    (tmp_path / "env.py").write_text("import os\nraise ValueError(os.environ['ASKED'])")
+    async with Hub(tmp_path, variables=["ASKED"]) as hub:
+        with pytest.raises(WorkerStartFailed, match=r"\*\*\*") as at_import:
+            await hub.open("asks")
+
+    for caught in (in_a_step.value, at_import.value):
+        assert "a secret" not in f"{caught} {caught.output} {getattr(caught, 'traceback', '')}"
+    assert "ValueError" in at_import.value.output
