@@ -94,6 +94,10 @@ def summary(report: Report) -> RenderableType:
     if (receipt := report.receipt) is not None:
         built = f" by {receipt.launcher}" if receipt.launcher else ""
         results.add_row("isolation", Text(f"{receipt.tier}{built}", style="bold"))
+        if receipt.missing:
+            results.add_row(
+                "", Text(f"without {' and '.join(receipt.missing)}", style="bold red")
+            )
         results.add_row("", Text(", ".join(receipt.layers), style="dim"))
     times = Table(box=box.SIMPLE_HEAD, padding=(0, 2))
     times.add_column("milliseconds", overflow="fold")

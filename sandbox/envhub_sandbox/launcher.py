@@ -31,6 +31,7 @@ Launcher = Literal["bubblewrap", "built-in"]
 _SPARE_UIDS = range(60578, 61184)
 # blocks for the uid tier; containers with users of their own have 65,536 of them
 _BLOCKS = range(16 * UIDS, 56 * UIDS, UIDS)
+_blocks_in_use: set[int] = set()
 _EXECUTION_S = 5.0  # and what it leaves, to be removed
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from envhub_sandbox import stage;\
  stage.main(int(sys.argv[2]))"
@@ -68,6 +69,7 @@ class Launched:
         if self.folder:  # the executioner was killed before it could
             subprocess.run(["/bin/rm", "-rf", "--", self.folder], check=False)
             self.folder = ""
+            _blocks_in_use.discard(self.uid)
         self.control.close()
         if self.output >= 0:
             os.close(self.output)
@@ -162,6 +164,7 @@ def launch(
     except OSError as error:
         ours.close()
         theirs.close()
+        _blocks_in_use.discard(uid)
         raise _not_started(error) from error
     launched.grade, launched.folder = grade, folder
     return launched
@@ -194,12 +197,14 @@ def _filled_in(command: Sequence[str], control: int, root: str) -> list[str]:
 
 def _free_block() -> int:
     """Return the first of UIDS users that nobody has; another block for each sandbox."""
-    start = secrets.randbelow(len(_BLOCKS))
+    start = secrets.randbelow(len(_BLOCKS))  # another hub begins elsewhere, most likely
     for at in range(len(_BLOCKS)):
         first = _BLOCKS[(start + at) % len(_BLOCKS)]
-        if not any(first <= user.pw_uid < first + UIDS for user in pwd.getpwall()):
+        taken = any(first <= user.pw_uid < first + UIDS for user in pwd.getpwall())
+        if not taken and first not in _blocks_in_use:
+            _blocks_in_use.add(first)
             return first
-    raise LaunchFailed("no block of free user ids from 16384 to 57343")
+    raise LaunchFailed("every block of user ids from 16384 to 57343 is taken")
 
 
 def _start(

@@ -147,3 +147,18 @@ def test_the_folder_of_a_sandbox_goes_with_it(tier: str, shown: Bind) -> None:
             assert session.hear() == "made"
 
     assert not os.path.exists(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be other users")
+def test_no_two_sandboxes_share_their_users(shown: Bind) -> None:
+    first, second = (
+        Zygote(launchers()[-1], grade=Grade("uid"), extra=(shown,)) for _ in range(2)
+    )
+    with first, second:
+        users = [
+            {zygote.run("import os\nprint(os.getuid())").printed for _ in range(3)}
+            for zygote in (first, second)
+        ]
+
+    assert [len(found) for found in users] == [3, 3]
+    assert not users[0] & users[1]
