@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.contexts.contexts import CONTEXTS
+from tests.contexts.contexts import CONTEXTS, FIXED
 from tests.contexts.making import FAILED, run
 
 
@@ -16,12 +16,13 @@ def main(words: list[str]) -> int:
             print(f"{name:<{width}}  {context.imitates}; lacks {context.lacks}")
         return 0
     name, *rest = words
-    if name not in CONTEXTS or rest[:1] != ["--"] or not rest[1:]:
+    known = {**CONTEXTS, **FIXED}
+    if name not in known or rest[:1] != ["--"] or not rest[1:]:
         print("usage: python -m tests.contexts [NAME -- COMMAND…]", file=sys.stderr)
-        if name not in CONTEXTS:
-            print(f"no context `{name}`; there is {', '.join(CONTEXTS)}", file=sys.stderr)
+        if name not in known:
+            print(f"no context `{name}`; there is {', '.join(known)}", file=sys.stderr)
         return FAILED
-    return run(CONTEXTS[name], rest[1:])
+    return run(known[name], rest[1:])
 
 
 sys.exit(main(sys.argv[1:]))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from envhub_sandbox import bpf
 from envhub_sandbox.sysno import X86_64
@@ -89,6 +89,7 @@ class Context:
         user_namespace: it lies in a user namespace of its own, each user mapped to itself.
         exhausted: namespaces of which that one allows none, such as "user".
         network: it has a network namespace of its own, with a loopback that is up.
+        uncovered: its /proc and /sys are not masked.
         image: it has a root, process numbers, and names of its own, and a container's /proc.
         marker: the file in it by which programs recognise its kind.
         capabilities: the bounding set, and what root has of it; None leaves both.
@@ -112,6 +113,7 @@ class Context:
     exhausted: tuple[str, ...] = ()
     network: bool = False
     image: bool = False
+    uncovered: bool = False
     marker: str = ""
     capabilities: int | None = None
     filter: Rules = field(default_factory=dict)
@@ -340,3 +342,31 @@ CONTEXTS: dict[str, Context] = {
         layers=("seccomp",),
     ),
 }  # fmt: skip
+
+# what each fix that doctor prints changes
+_UNCONFINED = {"filter": {}, "uncovered": True}
+_FIXES: dict[str, dict[str, object]] = {
+    "no-userns-root": {"exhausted": ()},
+    "no-userns-user": {"exhausted": ()},
+    "no-netns": {"exhausted": ()},
+    "no-fork": {"processes": 4096},
+    "private-home": {"private": False, "network": True},  # which gives it mounts of its own
+    "masked-proc-root": {"uncovered": True},
+    "masked-proc-user": {"uncovered": True},
+    "docker": _UNCONFINED,
+    "docker-nnp": _UNCONFINED,
+    "docker-user": _UNCONFINED,
+    "kubernetes": _UNCONFINED,
+    "no-seccomp": {"filter": {}},
+}
+FIXED = {
+    f"{name}-fixed": replace(
+        CONTEXTS[name],
+        controls={},
+        missing="",
+        layers=(),
+        best="strict",
+        **changes,  # type: ignore[arg-type]
+    )
+    for name, changes in _FIXES.items()
+}

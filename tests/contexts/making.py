@@ -246,10 +246,10 @@ def _enter_own_root(context: Context) -> None:
     if context.marker:
         Path(context.marker).touch()
     _set_read_only("/sys", below=True)
-    for path in filter(os.path.exists, _READ_ONLY):
+    for path in () if context.uncovered else filter(os.path.exists, _READ_ONLY):
         syscalls.mount(path, path, None, syscalls.MS_BIND | syscalls.MS_REC)
         _set_read_only(path, below=False)
-    for path in filter(os.path.exists, _MASKED):
+    for path in () if context.uncovered else filter(os.path.exists, _MASKED):
         if os.path.isdir(path):
             syscalls.mount("tmpfs", path, "tmpfs", syscalls.MS_RDONLY, "size=4k")
         else:

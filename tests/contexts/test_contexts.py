@@ -17,7 +17,7 @@ import pytest
 
 from envhub_sandbox import landlock
 from tests.conftest import ENVS
-from tests.contexts.contexts import CONTEXTS, Context
+from tests.contexts.contexts import CONTEXTS, FIXED, Context
 from tests.contexts.making import FAILED, NOT_FOUND, NOT_RUN
 
 ROOT = Path(__file__).parents[2]
@@ -173,7 +173,7 @@ FIXES = {
 
 
 def test_every_refusing_context_has_its_fix() -> None:
-    assert FIXES.keys() == {*REFUSING}
+    assert FIXES.keys() == {*REFUSING} == {name.removesuffix("-fixed") for name in FIXED}
 
 
 @pytest.mark.parametrize("name", FIXES)
@@ -184,6 +184,14 @@ def test_the_fix_is_one_for_the_place(name: str) -> None:
     fixes += [trial["hint"] for trial in found["trials"] if trial["hint"]]
 
     assert FIXES[name] in fixes[0]
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_with_its_fix_a_place_isolates_strictly(name: str) -> None:
+    """As far as an imitation can tell: what the fix says is all that is changed."""
+    said = json.loads(python(name, "-m", "tests.contexts.embedding").stdout)
+
+    assert said.get("tier") == "strict", said
 
 
 @pytest.mark.parametrize("name", ["docker-user", "private-home"])
