@@ -91,6 +91,16 @@ def test_doctor_names_the_layer_and_the_fix_where_namespaces_are_exhausted() -> 
         (("serve", "--envs", "/nowhere"), 2, "no folder `/nowhere`"),
         (("serve", "--envs", str(PROBES), "--env", "broken"), 1, "a_module_that_nobody_has"),
         (("serve", "--isolation", "vm"), 2, "'vm' is not one of"),
+        (("serve", "--isolation", "best", "--exactly"), 2, "`best` is no tier"),
+        (("serve", "--cap", "hope=1"), 2, "no limit `hope`"),
+        (("serve", "--cap", "step_s"), 2, "memory_bytes=512M"),
+        (("serve", "--memory-floor", "much"), 2, "such as 512M"),
+        (("serve", "--cgroup", "/no/such/group"), 2, "/no/such/group"),
+        (
+            ("serve", "--envs", str(ENVS), "--env", "coding", "--isolation", "none"),
+            2,
+            "runs agent code",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_a_hint_without_our_traceback(
