@@ -92,7 +92,10 @@ async def _is_the_same(session: Session, played: Played, life: str) -> None:
     for _ in range(_LOOKS if _dies_later(played.case) else 1):
         try:
             said = (await session.step({"say": "still"})).observation
-        except WorkerError:
+        except (
+            WorkerError,
+            RemoteProtocolError,
+        ):  # the latter if what it had said before is none
             return
         except EnvhubError as error:
             played.complain(f"a loss between two calls was told as {type(error).__name__}")
