@@ -65,7 +65,7 @@ def _print(report: examination.Report, minimum: str, *, enough: bool) -> None:
             console.print(f"  {'':<{width}}  [cyan]fix:[/] {finding.fix}")
     console.print()
     for trial in report.told:
-        _print_trial(console, trial, len(report.proven))
+        _print_trial(console, trial, report)
     if unproven := sorted({*report.free} - {*report.proven}):
         console.print(
             f"\n[dim]not possible here even without a sandbox: {', '.join(unproven)}[/]"
@@ -85,11 +85,16 @@ def _print(report: examination.Report, minimum: str, *, enough: bool) -> None:
         )
 
 
-def _print_trial(console: Console, trial: Trial, proven: int) -> None:
-    needed = trial.grade.tier == "strict"
+def _print_trial(console: Console, trial: Trial, report: examination.Report) -> None:
+    # bubblewrap is a choice: what it lacks, the built-in launcher has
+    needed = trial.grade.tier == "strict" and trial.launcher == "built-in"
     missing = " and ".join(trial.grade.missing)
     name = f"{trial.grade.tier}, {trial.launcher}" + (f", without {missing}" if missing else "")
-    said = f"{trial.detail}; {proven} canaries stayed inside" if trial.works else trial.detail
+    said = (
+        f"{trial.detail}; {len(report.proven)} canaries stayed inside"
+        if trial.works
+        else trial.detail
+    )
     mark = _mark(trial.works and not trial.escaped, needed=needed)
     console.print(f"{mark} {name}: [dim]{said}[/]")
     for canary in trial.escaped:

@@ -9,6 +9,7 @@ are secret. msgspec builds whatever keys there are, so they are looked at before
 
 from __future__ import annotations
 
+MAX_DEPTH = 512  # the interpreter's own limit is another in each of its versions
 MAX_VALUES = 4_000_000  # that are looked at; about a second
 _UNCOUNTED_BYTES = 512 * 1024  # as many values at most
 _CONTAINER, _EXTENSION = 8, 32  # what they weigh: so many times a number in memory, and time
@@ -23,10 +24,11 @@ _EXTENSIONS = (0xC7, 0xC8, 0xC9)
 _ARRAYS = {0xDC: 2, 0xDD: 4}
 _MAPS = {0xDE: 2, 0xDF: 4}
 _TEXTS = (0xD9, 0xDA, 0xDB)
+_CONTAINERS = bytes((*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF))
 
 
 def check(data: bytes) -> None:
-    """Refuse MessagePack of too many values, or with a large map whose keys are not text.
+    """Refuse MessagePack of too many values, too deep, or with a large map of keys not text.
 
     Large is a map of more than 15 entries. An array, a map or an extension weighs as much as
     several values.
@@ -36,12 +38,23 @@ def check(data: bytes) -> None:
     Raises:
         ValueError: there is such a map, or too much to look at.
     """
-    if len(data) <= _UNCOUNTED_BYTES and not any(mark in data for mark in _LARGE_MAPS):
+    if (
+        len(data) <= _UNCOUNTED_BYTES
+        and not any(mark in data for mark in _LARGE_MAPS)
+        and not _may_be_deep(data)
+    ):
         return
     try:
         _walk(data)
     except IndexError:
         pass  # it ends too early, as the decoder will find
+
+
+def _may_be_deep(data: bytes) -> bool:
+    """Whether there are bytes for so many containers; most often there are not."""
+    return (
+        len(data) > MAX_DEPTH and len(data) - len(data.translate(None, _CONTAINERS)) > MAX_DEPTH
+    )
 
 
 def _walk(data: bytes) -> None:
@@ -60,6 +73,8 @@ def _walk(data: bytes) -> None:
         left -= 1
         if is_key and not (0xA0 <= head <= 0xBF or head in _TEXTS):
             raise ValueError("a map with many keys that are not text")
+        if len(outer) > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} values in each other")
         if seen > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES} values")
         if head < 0x80 or head >= 0xE0:

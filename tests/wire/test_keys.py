@@ -69,3 +69,17 @@ def test_more_values_than_anybody_needs_are_refused() -> None:
 
     with pytest.raises(ValueError, match="values"):
         keys.check(many + bytes(keys.MAX_VALUES + 1))
+
+
+@pytest.mark.parametrize(
+    "opening", [b"\x91", b"\x81\xa1a", b"\xdc\x00\x01", b"\xdd\x00\x00\x00\x01"]
+)
+def test_a_depth_that_only_some_interpreters_refuse_is_refused(opening: bytes) -> None:
+    keys.check(opening * keys.MAX_DEPTH + b"\x01")  # as deep as that passes
+
+    with pytest.raises(ValueError, match="in each other"):
+        keys.check(opening * (keys.MAX_DEPTH + 1) + b"\x01")
+
+
+def test_many_containers_side_by_side_are_not_deep() -> None:
+    keys.check(msgspec.msgpack.encode([[n] for n in range(5000)]))
