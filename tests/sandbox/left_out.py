@@ -16,7 +16,11 @@ from typing import Any
 
 from envhub_sandbox import launcher as launching
 
-_CALLS = (Path(__file__).parent / "left_out_calls.py").read_text()
+# modules that are not there where they are needed, so their text is taken there
+_MODULES = {
+    f"tests.sandbox.{name}": (Path(__file__).parent / f"{name}.py").read_text()
+    for name in ("left_out_calls", "left_out_places")
+}
 TELL = "nothing, but tell what is done"
 # what a launcher is started with by its owner
 EMPTY_ENVIRONMENT = "launcher: an empty environment"
@@ -76,5 +80,11 @@ def _code(where: str, left_out: tuple[str, ...]) -> str:
     if not left_out:
         return ""
     missing = set[str]().union(*(_TOGETHER.get(name, {name}) for name in left_out))
-    run = f"leave_out_{where}({missing!r}, tell={TELL in left_out})"
-    return f"exec({_CALLS + run!r}, {{'__name__': 'left_out_calls'}})"
+    return f"""
+import sys, types
+for name in ("tests", "tests.sandbox", *{list(_MODULES)!r}):
+    sys.modules[name] = types.ModuleType(name)
+for name, text in {_MODULES!r}.items():
+    exec(compile(text, name, "exec"), vars(sys.modules[name]))
+sys.modules[name].leave_out_{where}({missing!r}, tell={TELL in left_out})
+"""

@@ -1,49 +1,38 @@
-"""What `left_out.py` has executed in a zygote and in the process that becomes the launcher.
+"""What `left_out.py` has executed in a zygote: plans and filters without a part of them.
 
-A file of its own so that it is linted, and imported by nobody in there: its text is executed
-where `envhub_sandbox` is, before that is used. A selector names one protection:
+A selector names one protection, and every protection that is built has one:
 
     clone: NAME                       a flag of the clone that a session begins with
     session/LAYER: WHAT               a call of a session's plan; `executioner/…` of the one
-                                      above it, `zygote/…` of the zygote's own walls
+                                      above it, `zygote/…` and `fence/…` of walls around both
     …/landlock: handles WHAT          one part of a ruleset, or `widened PATH`, a rule of it
     …/LAYER: PATH OPTION              one option of a mount
     seccomp/WHOSE: GROUP              of `session`, `zygote` or `keeper`
-    bwrap: FLAG, MODULE: FUNCTION …   of what a launcher does, as `described` puts it
+    bwrap: FLAG, MODULE: FUNCTION …   of what a launcher does: see `left_out_places.py`
     inside/MODULE: FUNCTION …         the same of what a zygote and its children do
 
-Whatever is only in this file cannot weaken the product, which knows nothing of it.
+Only `envhub_sandbox` and the standard library can be imported where this runs.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
-import resource
-import signal
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from envhub_sandbox import (
     bpf,
-    builtin,
-    bwrap,
-    fenced,
-    isolate,
     landlock,
     seccomp,
     syscalls,
-    zygote,
 )
-from envhub_sandbox import plan as plans
 from envhub_sandbox.plan import Call, Plan
 from envhub_sandbox.sysno import X86_64
 
 _NUMBERS = {number: name for name, number in X86_64.items()}
-NAMESPACES = {**isolate.NAMESPACES_BY_NAME, "cgroup namespace": syscalls.CLONE_NEWCGROUP}
 MOUNT_FLAGS = {"nosuid": syscalls.MS_NOSUID, "nodev": syscalls.MS_NODEV, "noexec": 8}
 MOUNT_OPTIONS = ("size", "nr_inodes", "max")
 HANDLED = {
@@ -52,6 +41,7 @@ HANDLED = {
     "abstract sockets": (2, 1),
     "signals": (2, 2),
 }
+_SERVING = ("openat", "close", "symlink", "landlock_create_ruleset", "landlock_add_rule")
 PROLOGUE = {"another architecture": 2, "numbers of the x32 ABI": 5}
 FUTURE = "calls newer than the table"
 OLD_TABLE = "a table that ends before pidfd_open"  # for what has no newer call to show
@@ -62,7 +52,7 @@ OLD_TABLE = "a table that ends before pidfd_open"  # for what has no newer call 
 
 def name_of(call: Call) -> str:
     """Return how a selector names a call, without the values it passes."""
-    layer = re.sub(r" \d+$", "", call.layer)
+    layer = re.sub(r" \d+$", "", call.layer).lstrip("/")
     written = re.fullmatch(r"write .* to (/proc/.*)", call.what)
     what = f"write {written[1]}" if written else call.what
     if layer in ("no further namespaces", "unprivileged user"):
@@ -81,6 +71,8 @@ def parts_of(call: Call) -> list[str]:
         return [f"{layer}: handles {k}" for k, (at, m) in HANDLED.items() if words[at] & m]
     if name == "landlock_add_rule":
         return [f"{layer}: widened {_place(call.what.removeprefix('landlock rule '))}"]
+    if name == "mkdir" and "/sessions/" in call.what:
+        return [f"{layer}: mode"]
     if not call.what.startswith("mount ") or not call.arguments[3]:
         return []
     _, _, target, _, flags, data = call.arguments
@@ -138,6 +130,8 @@ def _lessened(call: Call, parts: set[str], named: set[str]) -> Call | None:
         length = arguments[2]
         assert isinstance(length, int)
         arguments[1] = struct.pack("<QQQ", *words)[:length]
+    elif name == "mkdir":
+        arguments[2] = 0o777
     else:
         options = {part.rpartition(" ")[2] for part in parts}
         flags, data = arguments[4], arguments[5] or ""
@@ -154,6 +148,25 @@ def _called(call: Call) -> str:
     number = call.arguments[0]
     assert isinstance(number, int)
     return _NUMBERS.get(number, "")
+
+
+_told: set[str] = set()
+
+
+def tell_of(selector: str) -> None:
+    """Say once what was done, for the list of what can be left out."""
+    if selector not in _told:
+        _told.add(selector)
+        os.write(2, f"DOES {selector}\n".encode())
+
+
+def tell_of_calls(role: str, plan: Plan) -> None:
+    """Say what a plan does, but for the calls that only serve the one after them."""
+    for call in plan.calls:
+        if call.layer and _called(call) not in _SERVING:
+            tell_of(f"{role}/{name_of(call)}")
+        for part in parts_of(call):
+            tell_of(f"{role}/{part}")
 
 
 # ---------------------------------------------------------------- filters
@@ -175,11 +188,12 @@ def groups_of(rules: Mapping[int, Any], grade_is_fenced: bool) -> dict[str, set[
         group: {X86_64[name] for name in names.split()} & set(rules)
         for group, names in tables.items()
     }
+    groups = {group: numbers for group, numbers in groups.items() if numbers}
     alone = set(rules).difference(*groups.values())
     return {**groups, **{_NUMBERS[number]: {number} for number in alone}}
 
 
-def _weaken_filters(missing: set[str]) -> None:
+def weaken_filters(missing: set[str], *, tell: bool) -> None:
     really, assemble = seccomp._filter, bpf.assemble
     current = {"whose": "", "fenced": ""}
 
@@ -189,6 +203,8 @@ def _weaken_filters(missing: set[str]) -> None:
 
     def filter_(rules: dict[int, bpf.Leaf]) -> syscalls.Filter:
         groups = groups_of(rules, bool(current["fenced"]))
+        for group in (*groups, *PROLOGUE, FUTURE) if tell else ():
+            tell_of(f"seccomp/{current['whose']}: {group}")
         gone = set[int]().union(*(groups.get(name, set()) for name in named()))
         return really({n: leaf for n, leaf in rules.items() if n not in gone})
 
@@ -217,171 +233,3 @@ def _weaken_filters(missing: set[str]) -> None:
     seccomp._filter, bpf.assemble = filter_, assembled  # type: ignore[assignment]
     for whose in ("session", "zygote", "keeper"):
         made_by(whose)
-
-
-# ---------------------------------------------------------------- functions
-
-# what a launcher and an executioner do without a plan
-FUNCTIONS: dict[Any, tuple[str, ...]] = {
-    syscalls: ("mount", "umount", "pivot_root", "unshare", "sethostname", "prctl",
-               "drop_capabilities", "bound_capabilities", "set_capabilities", "close_from",
-               "raise_ambient"),
-    os: ("setsid", "setgroups", "setresgid", "setresuid", "chmod", "chown", "kill", "execve"),
-    resource: ("setrlimit",),
-    isolate: ("map_user",),
-    builtin: ("die_with_parent",),
-}  # fmt: skip
-
-
-def described(function: str, arguments: tuple[Any, ...]) -> str:
-    """Return how a selector names a call of one of these functions."""
-    first: Any = arguments[0] if arguments else None
-    if function == "unshare":
-        kinds = [name for name, flag in NAMESPACES.items() if first & flag]
-        return f"unshare {', '.join(kinds)}"
-    if function == "prctl":
-        value = f" {signal.Signals(arguments[1]).name}" if first == 1 else ""
-        return f"prctl {plans._PROPERTIES.get(first, 'PR_SET_CHILD_SUBREAPER')}{value}"
-    if function == "mount":
-        return _described_mount(*arguments)
-    if function in ("umount", "pivot_root"):
-        return f"{function} {first}"
-    if function in ("chmod", "chown"):
-        return (
-            f"{function} {'the sessions' if str(first).endswith('sessions') else 'its folder'}"
-        )
-    return function
-
-
-def _described_mount(
-    source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None
-) -> str:
-    if kind and flags & syscalls.MS_RDONLY:
-        return "mount an empty folder over what is masked"
-    if kind:
-        return f"mount {kind} on {target}"
-    if flags & syscalls.MS_REMOUNT:
-        return f"mount read-only {target if target == '/' else 'what is shown'}"
-    if flags & (syscalls.MS_PRIVATE | syscalls.MS_SLAVE):
-        return f"mount {'private' if flags & syscalls.MS_PRIVATE else 'slave'} {target}"
-    return "mount bind"
-
-
-def _watch_functions(missing: set[str], where: str, *, tell: bool) -> None:
-    for module, names in FUNCTIONS.items():
-        for name in names:
-            setattr(module, name, _watched(getattr(module, name), name, missing, where, tell))
-
-
-def _watched(
-    really: Callable[..., Any], name: str, missing: set[str], where: str, tell: bool
-) -> Callable[..., Any]:
-    def watched(*arguments: Any, **more: Any) -> Any:
-        here = inspect.currentframe()
-        asking = here.f_back if here else None
-        assert asking is not None
-        module = str(asking.f_globals.get("__name__"))
-        by_another = module.endswith("isolate") or asking.f_code.co_name == "die_with_parent"
-        if by_another or not module.startswith("envhub_sandbox"):
-            return really(*arguments, **more)
-        selector = f"{where}{module.rpartition('.')[2]}: {described(name, arguments)}"
-        if tell:
-            tell_of(selector)
-            if (name, arguments) == ("close_from", (0,)):
-                return None  # there is more to tell
-        if selector not in missing:
-            return really(*arguments, **more)
-        if name == "execve":
-            return really(*arguments[:2], {**os.environ, **arguments[2]})
-        return None
-
-    return watched
-
-
-def tell_of(selector: str) -> None:
-    """Say what was done, for the list of what can be left out."""
-    os.write(2, f"DOES {selector}\n".encode())
-
-
-# ---------------------------------------------------------------- where they are installed
-
-
-def leave_out_inside(missing: set[str], *, tell: bool = False) -> None:
-    """Weaken this process, which is about to become a zygote; `tell` what it does."""
-    dropped = 0
-    for name, flag in isolate.NAMESPACES_BY_NAME.items():
-        by_layer = name in ("network namespace", "ipc namespace") and name in missing
-        if by_layer or f"clone: {name}" in missing:
-            dropped |= flag
-    fork, run, restrict, outer_plan = (
-        syscalls.fork, Plan.run, zygote._restrict, fenced.outer_plan,
-    )  # fmt: skip
-    role = ["session"]
-
-    def run_less(self: Plan) -> None:
-        run(Plan(without(role[-1], self.calls, missing)))
-
-    def restrict_less(*given: Any) -> None:
-        role.append("zygote")
-        restrict(*given)
-        role.pop()
-
-    def outer_less(*given: Any, **more: Any) -> tuple[str, Plan]:
-        folder, made = outer_plan(*given, **more)
-        return folder, Plan(without("executioner", made.calls, missing))
-
-    fenced.outer_plan = outer_less
-    Plan.run = run_less  # type: ignore[method-assign]
-    zygote._restrict = restrict_less  # type: ignore[assignment]
-    syscalls.fork = lambda namespaces=0: fork(namespaces & ~dropped)
-    _weaken_filters(missing)
-    _watch_functions(missing, "inside/", tell=tell)
-
-
-def leave_out_outside(missing: set[str], *, tell: bool = False) -> None:
-    """Weaken this process, which is about to become a launcher; `tell` what it does."""
-    arguments, run = bwrap.arguments, Plan.run
-
-    def run_less(self: Plan) -> None:
-        if tell:
-            for call in self.calls:
-                tell_of(f"fence/{name_of(call)}")
-                for part in parts_of(call):
-                    tell_of(f"fence/{part}")
-        run(Plan(without("fence", self.calls, missing)))
-
-    bwrap.arguments = lambda *given: weakened_line(arguments(*given), missing)
-    Plan.run = run_less  # type: ignore[method-assign]
-    _watch_functions(missing, "", tell=tell)
-
-
-def weakened_line(line: list[str], missing: set[str]) -> list[str]:
-    """Return bubblewrap's arguments without what is missing."""
-    gone = {name.removeprefix("bwrap: ") for name in missing if name.startswith("bwrap: ")}
-    kept: list[str] = []
-    words = iter(flags_of(line))
-    for flag in words:
-        if flag[0] == "--ro-bind" and "--ro-bind" in gone:
-            kept += ["--bind", *flag[1:]]
-        elif flag[0] == "--proc" and "--proc" in gone:
-            kept += bwrap.HOSTS_PROC
-        elif not gone.intersection(names_of(flag)):
-            kept += flag
-    return kept
-
-
-def flags_of(line: list[str]) -> list[list[str]]:
-    """Return each flag with its words."""
-    flags: list[list[str]] = []
-    for word in line:
-        if word.startswith("--"):
-            flags.append([])
-        flags[-1].append(word)
-    return flags
-
-
-def names_of(flag: list[str]) -> set[str]:
-    """Return how a selector names a flag; a mask by both of its flags at once."""
-    if flag[0] == "--tmpfs" or (flag[0] == "--remount-ro" and flag[1] != "/"):
-        return {"--tmpfs over what is masked"}
-    return {" ".join(flag)} if flag[0] in ("--remount-ro", "--cap-drop") else {flag[0]}

@@ -40,7 +40,7 @@ NOT_CLAIMED: dict[str, tuple[str, ...]] = {
 GRADES = [
     grade
     for tier in ("standard", *FENCED)
-    for grade in VARIANTS[tier]  # type: ignore[index]
+    for grade in VARIANTS[tier]
     if tier != "uid" or os.geteuid() == 0
 ]
 
