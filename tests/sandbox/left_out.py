@@ -25,6 +25,7 @@ TELL = "nothing, but tell what is done"
 # what a launcher is started with by its owner
 EMPTY_ENVIRONMENT = "launcher: an empty environment"
 NO_DESCRIPTORS = "launcher: no descriptors but those it is handed"
+ROOTS_GROUPS = "launcher: an owner in no group but its own"  # as if it were in group 0
 # more than one selector, for either launcher
 _TOGETHER = {
     "read-only root": {"bwrap: --remount-ro /", "builtin: mount read-only /"},
@@ -60,13 +61,15 @@ def by_owner(left_out: tuple[str, ...]) -> Iterator[None]:
         def Popen(*given: Any, **more: Any) -> subprocess.Popen[bytes]:
             if EMPTY_ENVIRONMENT in left_out:
                 more["env"] = {**os.environ, **more["env"]}
+            if ROOTS_GROUPS in left_out:
+                more["extra_groups"] = [0]
             if NO_DESCRIPTORS in left_out:
                 for descriptor in more.pop("pass_fds"):
                     os.set_inheritable(descriptor, True)
                 more["close_fds"] = False
             return started(*given, **more)
 
-    if not {EMPTY_ENVIRONMENT, NO_DESCRIPTORS} & set(left_out):
+    if not {EMPTY_ENVIRONMENT, NO_DESCRIPTORS, ROOTS_GROUPS} & set(left_out):
         yield
         return
     launching.subprocess = Modules  # type: ignore[assignment, attr-defined]

@@ -44,7 +44,7 @@ HANDLED = {
 _SERVING = ("openat", "close", "symlink", "landlock_create_ruleset", "landlock_add_rule")
 PROLOGUE = {"another architecture": 2, "numbers of the x32 ABI": 5}
 FUTURE = "calls newer than the table"
-OLD_TABLE = "a table that ends before pidfd_open"  # for what has no newer call to show
+OLD_TABLE = "a table that ends before futex_waitv"  # for what has no newer call to show
 
 
 # ---------------------------------------------------------------- plans
@@ -121,7 +121,10 @@ def _lessened(call: Call, parts: set[str], named: set[str]) -> Call | None:
         rule = arguments[3]
         assert isinstance(rule, bytes)
         _, descriptor = struct.unpack("<Qi", rule)
-        arguments[3] = landlock.rule(landlock.version(), descriptor, 2**64 - 1)
+        path = call.what.removeprefix("landlock rule ")
+        folder = os.path.isdir(path) or "/sessions" in path  # which may not be there yet
+        wide = landlock.rule(landlock.version(), descriptor, 2**64 - 1, folder=folder)
+        arguments[3] = wide
     elif name == "landlock_create_ruleset":
         words = list(_words(call))
         for part in parts:
@@ -210,7 +213,7 @@ def weaken_filters(missing: set[str], *, tell: bool) -> None:
 
     def assembled(rules: dict[int, bpf.Leaf], *, newest: int, above: int) -> bytes:
         if OLD_TABLE in missing:
-            newest = 433
+            newest = 448
         program = assemble(
             rules, newest=newest, above=bpf.ALLOW if FUTURE in named() else above
         )
