@@ -24,6 +24,10 @@ test *args:
 attacks *args:
     {{python}} -m pytest tests/sandbox tests/attacks {{args}}
 
+# Delete each protection of the sandbox in turn: some attack must work then. Prints the table.
+sabotage *args:
+    {{python}} -m tests.sabotage {{args}}
+
 # Only OpenEnv's own client against our server.
 openenv *args:
     {{python}} -m pytest -m openenv {{args}}

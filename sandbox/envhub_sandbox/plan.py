@@ -21,6 +21,17 @@ from .policy import MIB, Limits
 from .sysno import X86_64
 
 _HERE = -100  # AT_FDCWD
+# what an error calls them, and whoever wants to name one call of a plan
+_LIMITS = {
+    number: name
+    for name, number in vars(resource).items()
+    if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"  # NOFILE's old name
+}
+_PROPERTIES = {
+    number: name
+    for name, number in vars(syscalls).items()
+    if name.startswith("PR_") and not name.startswith("PR_CAP_AMBIENT_")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +161,7 @@ class Making:
 
     def prctl(self, option: int, value: int, third: int = 0) -> None:
         """Set a property of the process (man 2 prctl)."""
-        self.call("prctl", option, value, third, 0, 0, what=f"prctl {option}")
+        self.call("prctl", option, value, third, 0, 0, what=f"prctl {_PROPERTIES[option]}")
 
     def map_user(self, inside: int, uid: int, gid: int) -> None:
         """Map one user and one group of the parent namespace to `inside`."""
@@ -182,7 +193,7 @@ class Making:
         for kind, (soft, hard) in _rlimits(limits).items():
             if own_user or kind != resource.RLIMIT_NPROC:
                 pair = struct.pack("QQ", soft, hard)
-                self.call("setrlimit", kind, pair, what=f"setrlimit {kind}")
+                self.call("setrlimit", kind, pair, what=f"setrlimit {_LIMITS[kind]}")
 
     def die_with_zygote(self) -> None:
         """Ask for SIGKILL when the parent goes. Undone by a change of credentials."""

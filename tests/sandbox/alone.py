@@ -36,6 +36,7 @@ from envhub_sandbox import (
 )
 from envhub_sandbox import launcher as launching
 from envhub_sandbox.tiers import STRICT
+from tests.sandbox.left_out import by_owner as left_out_by_owner
 from tests.sandbox.left_out import inside as left_out_inside
 from tests.sandbox.left_out import outside as left_out_outside
 
@@ -127,7 +128,7 @@ class Zygote:
         command = [*python, "{root}/opt/inside.py", json.dumps(spec), "{control}"]
         shown = view(*extra, packages=packages)
         self.limits = limits
-        with booted_with(left_out_outside(left_out)):
+        with booted_with(left_out_outside(left_out)), left_out_by_owner(left_out):
             self.launched: Launched = envhub_sandbox.launch(shown, command, launcher, grade)
         self.launched.control.settimeout(DEADLINE_S)
         self._ended: dict[int, dict[str, Any]] = {}

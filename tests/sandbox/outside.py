@@ -15,7 +15,7 @@ from typing import Any
 
 import envhub_sandbox
 from tests.sandbox.alone import DEADLINE_S
-from tests.sandbox.table import PRELUDE
+from tests.sandbox.attack import PRELUDE
 
 _PACKAGE = str(Path(envhub_sandbox.__path__[0]).parent)
 _GIVEN = "import json, sys\ngiven = json.loads(sys.argv[1])\n"

@@ -1,71 +1,9 @@
-"""The attacks, as a table: what is tried, and what it must meet.
-
-Every attack is Python that reaches its end when it has worked, and raises when it has not. It
-runs twice: *free*, where it must work, and in a session, where it must not. Without the first
-a typo would pass for security.
-
-Free means one of three things:
-
-* "plain": an ordinary process of whoever runs the tests;
-* "owner": one that has just made its own namespaces, and is root in them;
-* the names of layers: a session without exactly these.
-"""
+"""The attacks, as a table: what is tried, and what it must meet. See `attack.py`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-# what every attack finds defined, wherever it runs
-PRELUDE = """
-import ctypes, errno, os
-libc = ctypes.CDLL(None, use_errno=True)
-
-def call(function, *arguments):
-    if isinstance(function, int):
-        result = libc.syscall(function, *arguments)
-    else:
-        result = getattr(libc, function)(*arguments)
-    if result == -1:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
-
-def reached(number, *arguments):
-    "Whether the kernel did the call, or looked at its arguments at least."
-    try:
-        call(number, *arguments)
-    except OSError as error:
-        if error.errno in (errno.EPERM, errno.ENOSYS):
-            raise
-"""
-
-
-@dataclass(frozen=True)
-class Attack:
-    """One row.
-
-    Args:
-        name: what is tried.
-        code: reaches its end when it worked.
-        meets: what the failure in a session says.
-        free: where it works; see above.
-        deeper: layers to leave out, and what then still stops it.
-        optional: why it may fail even when free; such a row is then skipped.
-    """
-
-    name: str
-    code: str
-    meets: str
-    free: str | tuple[str, ...] = "plain"
-    deeper: tuple[tuple[tuple[str, ...], str], ...] = ()
-    optional: str = ""
-
-
-NO = "PermissionError"
-ABSENT = "FileNotFoundError"
-UNKNOWN = "Function not implemented"
-NO_FAMILY = "Address family not supported"
-FULL = "No space left on device"
-READ_ONLY = "Read-only file system"
+from tests.sandbox.attack import ABSENT, FULL, NO, NO_FAMILY, READ_ONLY, UNKNOWN, Attack
+from tests.sandbox.table_of_limits import LIMITS
 
 FILES = (
     Attack("a file of the host", "open(given['secret']).read()", ABSENT),
@@ -117,6 +55,15 @@ FILES = (
            "os.chmod(path, 0o4755)", NO),
     Attack("a device of its own", "import stat\n"
            "os.mknod(given['scratch'] + '/device', stat.S_IFCHR | 0o666, 0)", NO),
+    Attack("a setuid program by its descriptor", "path = given['scratch'] + '/program'\n"
+           "os.fchmod(os.open(path, os.O_CREAT | os.O_RDWR), 0o4755)", NO),
+    Attack("a setuid program by its name here", "path = given['scratch'] + '/program'\n"
+           "open(path, 'w')\ncall(268, -100, path.encode(), 0o4755)", NO),
+    Attack("a setuid program by the newest call", "path = given['scratch'] + '/program'\n"
+           "open(path, 'w')\ncall(452, -100, path.encode(), 0o4755, 0)", NO,
+           optional="Linux 6.6 has it"),
+    Attack("a device by the oldest call",
+           "call(133, (given['scratch'] + '/device').encode(), 0o020666, 0)", NO),
 )  # fmt: skip
 
 NETWORK = (
@@ -159,6 +106,13 @@ NETWORK = (
         "import socket\nsocket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)",
         NO_FAMILY,
         optional="the kernel may lack AF_VSOCK",
+    ),
+    Attack(
+        "sockets of any family, in pairs",  # made, and only then found to be no pairs
+        "import socket\n"
+        "try: socket.socketpair(socket.AF_INET)\n"
+        "except OSError as error: assert error.errno == errno.EOPNOTSUPP, error",
+        NO_FAMILY,
     ),
     Attack("netlink", "import socket\nsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)",
            NO_FAMILY),
@@ -300,113 +254,6 @@ KERNEL = (
         "assert ctypes.CFUNCTYPE(ctypes.c_int)(start)() > 0",
         "another architecture",
         optional="the kernel may run no 32-bit programs",
-    ),
-)  # fmt: skip
-
-# against alone.SMALL
-LIMITS = (
-    Attack(
-        "40 processes",
-        "import signal\n"
-        "children = []\n"
-        "for _ in range(40):\n"
-        "    children.append(os.fork())\n"
-        "    if not children[-1]: signal.pause()\n"
-        "for child in children: os.kill(child, 9), os.waitpid(child, 0)",
-        "BlockingIOError",
-    ),
-    Attack(
-        "40 dead processes",
-        "children = []\n"
-        "for _ in range(40):\n"
-        "    children.append(os.fork())\n"
-        "    if not children[-1]: os._exit(0)\n"
-        "for child in children: os.waitpid(child, 0)",
-        "BlockingIOError",
-    ),
-    Attack(
-        "40 threads",
-        "import threading\n"
-        "end = threading.Event()\n"
-        "threads = [threading.Thread(target=end.wait, daemon=True) for _ in range(40)]\n"
-        "for thread in threads: thread.start()\n"
-        "end.set()",
-        "can't start new thread",
-    ),
-    Attack("100 descriptors", "[os.dup(0) for _ in range(100)]", "Too many open files"),
-    Attack(
-        "descriptors in flight",
-        "import socket\n"
-        "ours, theirs = socket.socketpair()\n"
-        "for _ in range(10): socket.send_fds(ours, [b'x'], [0] * 20)",
-        "Too many references",
-    ),
-    Attack(
-        "100 terminals",
-        "import signal\n"
-        "children = []\n"
-        "def open_some(): return [os.open('/dev/ptmx', os.O_RDWR) for _ in range(20)]\n"
-        "for _ in range(4):\n"
-        "    read, write = os.pipe()\n"
-        "    children.append(os.fork())\n"
-        "    if not children[-1]:\n"
-        "        try: open_some()\n"
-        "        finally: os.write(write, b'x')\n"
-        "        signal.pause()\n"
-        "    os.read(read, 1)\n"
-        "open_some()\n"
-        "for child in children: os.kill(child, 9), os.waitpid(child, 0)",
-        FULL,
-    ),
-    Attack("a long file", "open(given['scratch'] + '/long', 'wb').write(bytes(2 << 20))",
-           "File too large"),
-    Attack(
-        "a full disk",
-        "for number in range(6):\n"
-        "    open(f\"{given['scratch']}/{number}\", 'wb').write(bytes(1 << 20))",
-        FULL,
-    ),
-    Attack(
-        "many files",
-        "for number in range(100): open(f\"{given['scratch']}/{number}\", 'w').close()",
-        FULL,
-    ),
-    Attack(
-        "a full /tmp",
-        "for number in range(6):\n"
-        "    open(f\"{given['tmp']}/{number}\", 'wb').write(bytes(1 << 20))",
-        FULL,
-    ),
-    Attack(
-        "a full /dev/shm",
-        "for number in range(6):\n"
-        "    open(f\"{given['shm']}/{number}\", 'wb').write(bytes(1 << 20))",
-        FULL,
-    ),
-    Attack("much memory", "bytearray(512 << 20)", "MemoryError"),
-    Attack("much shared memory", "import mmap\nmmap.mmap(-1, 2 << 30)",
-           "Cannot allocate memory"),
-    Attack("locked memory", "call('mlock', ctypes.create_string_buffer(4096), 1)", NO),
-    Attack("a message queue", "call('mq_open', b'/envhub-attack', os.O_CREAT, 0o600, None)\n"
-           "call('mq_unlink', b'/envhub-attack')", "Too many open files"),
-    Attack("more processes than allowed", "import resource\n"
-           "resource.setrlimit(resource.RLIMIT_NPROC, (20, 20))", "ValueError"),
-    Attack("more memory than allowed", "import resource\n"
-           "resource.setrlimit(resource.RLIMIT_DATA, (257 << 20, 257 << 20))", "ValueError"),
-    Attack("more descriptors than allowed", "import resource\n"
-           "resource.setrlimit(resource.RLIMIT_NOFILE, (65, 65))", "ValueError"),
-    Attack(
-        "a core dump",
-        "import resource\n"
-        "os.chdir(given['scratch'])\n"
-        "most = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
-        "child = os.fork()\n"
-        "if not child:\n"
-        "    resource.setrlimit(resource.RLIMIT_CORE, (most, most))\n"
-        "    os.abort()\n"
-        "assert os.WCOREDUMP(os.waitpid(child, 0)[1])",
-        "AssertionError",
-        optional="the owner's own limit may forbid it",
     ),
 )  # fmt: skip
 

@@ -8,8 +8,9 @@ import pytest
 
 from envhub_sandbox import Bind
 from tests.sandbox.alone import Zygote, launchers
+from tests.sandbox.attack import PRELUDE, Attack
 from tests.sandbox.outside import freely
-from tests.sandbox.table import ATTACKS, PRELUDE, Attack
+from tests.sandbox.table import ATTACKS
 
 DEEPER = [(attack, *row) for attack in ATTACKS for row in attack.deeper]
 

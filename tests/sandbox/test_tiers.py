@@ -15,7 +15,8 @@ import pytest
 from envhub_sandbox import Bind, Grade, landlock
 from envhub_sandbox.tiers import FENCED, VARIANTS
 from tests.sandbox.alone import Zygote, launchers
-from tests.sandbox.table import ATTACKS, PRELUDE, Attack
+from tests.sandbox.attack import PRELUDE, Attack
+from tests.sandbox.table import ATTACKS
 
 _SHARED = (
     "the password file",  # that it is there, and how large; not what is in it
@@ -24,6 +25,7 @@ _SHARED = (
     "a signal to everybody",  # the kernel says yes and reaches nobody: see the test below
     "a full disk",
     "many files",
+    "many files in /tmp",
     "a full /tmp",
 )
 NOT_CLAIMED: dict[str, tuple[str, ...]] = {

@@ -12,7 +12,7 @@ import pytest
 from envhub_sandbox import Cause, Limits, OwnReason, Passed, Verdict, judge
 from envhub_sandbox.verdict import HOST_MEMORY
 from tests.sandbox.alone import Zygote, launchers
-from tests.sandbox.table import PRELUDE
+from tests.sandbox.attack import PRELUDE
 
 OWN_REASONS: tuple[OwnReason, ...] = (
     "deadline", "episode_deadline", "idle", "output_limit", "frame_limit", "memory_limit",
