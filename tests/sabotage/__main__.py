@@ -20,7 +20,10 @@ def main(words: list[str]) -> int:
     """Return the exit code."""
     if words[:1] == ["--search"]:
         return search(words[1:])
-    return verify(markdown=words == ["--markdown"])
+    if words not in ([], ["--markdown"]):
+        print(__doc__)
+        return 2
+    return verify(markdown=bool(words))
 
 
 def search(wanted: list[str]) -> int:

@@ -25,9 +25,11 @@ _WORKED, _FAILED, _NOT_BUILT, _BROKEN = 10, 11, 12, 13
 
 def works(world: World, left_out: Iterable[str], name: str) -> bool | None:
     """Return whether it worked; None where no sandbox could be built."""
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory() as own:
+        os.chmod(own, 0o755)
         child = os.fork()
         if not child:
+            tempfile.tempdir = own  # for what a sandbox leaves that is killed
             _go_apart(world, tuple(left_out), name, said.fileno())
         code = _exit_code(child)
         said.seek(0)
