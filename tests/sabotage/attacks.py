@@ -144,6 +144,9 @@ POWERS = (
     Attack("being of root's group, by all its groups", "os.setresgid(0, 0, 0)", ""),
     Attack("being another session", "os.setresuid(*[given['first_uid'] + 900] * 3)", ""),
     Attack(_NEWER, _CODE[_NEWER], ""),
+    Attack("another end than death with who started one",
+           "wish = ctypes.c_int()\ncall('prctl', 1, 10, 0, 0, 0)\n"
+           "call('prctl', 2, ctypes.byref(wish), 0, 0, 0)\nassert wish.value == 10", ""),
     Attack("chroot, as root of a namespace of its own",
            "call('unshare', 0x10000000)\nos.chroot('/')", ""),
 )  # fmt: skip
