@@ -62,15 +62,17 @@ def enter(
     if os.getppid() != owner:
         os._exit(1)  # the owner went before we could ask to be told
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)  # or only CAP_SYS_ADMIN may do what follows
-    made = Making(fenced.free_descriptor())
-    fenced.scope_signals(made)
-    made.plan().run()
+    with fenced.free_descriptors() as free:
+        made = Making(free)
+        fenced.scope_signals(made)
+        made.plan().run()
     child = executioner.fork()
     if child:
         executioner.watch(child, folder)
-    made = Making(fenced.free_descriptor())
-    made.first_to_go()
-    made.plan().run()
+    with fenced.free_descriptors() as free:
+        made = Making(free)
+        made.first_to_go()
+        made.plan().run()
     if others:
         _become(uid)
     executioner.die_with_it()

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from . import landlock, syscalls
@@ -136,8 +137,22 @@ def variables(folder: str) -> Mapping[str, str]:
     return {"HOME": folder, "TMPDIR": folder}
 
 
-def free_descriptor() -> int:
-    """Return the lowest descriptor that is not open."""
-    free = os.open(os.devnull, os.O_RDONLY)
-    os.close(free)
-    return free
+@contextmanager
+def free_descriptors() -> Iterator[int]:
+    """Yield the lowest descriptor that is not open; meanwhile the one after it is not either.
+
+    A plan that opens two names them so, and what is open already may lie just between.
+    """
+    opened = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
+    while True:
+        opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        if opened[-1] == opened[-2] + 1:
+            break
+    free = opened[-2]
+    for _ in range(2):
+        os.close(opened.pop())
+    try:
+        yield free
+    finally:
+        for descriptor in opened:  # of the gaps below
+            os.close(descriptor)

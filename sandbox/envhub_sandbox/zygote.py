@@ -125,14 +125,15 @@ def _restrict(ground: Ground) -> None:
     if ground.grade.tier == "none":
         return
     filter_ = seccomp.zygote_filter(ground)
-    made = plan.Making(fenced.free_descriptor())
-    made.layer = "no new privileges"
-    made.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    if not ground.grade.namespaces:
-        fenced.files(made, ground, ground.folder)
-    made.layer = "seccomp"
-    made.call("seccomp", 1, 0, filter_)
-    made.plan().run()
+    with fenced.free_descriptors() as free:
+        made = plan.Making(free)
+        made.layer = "no new privileges"
+        made.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        if not ground.grade.namespaces:
+            fenced.files(made, ground, ground.folder)
+        made.layer = "seccomp"
+        made.call("seccomp", 1, 0, filter_)
+        made.plan().run()
 
 
 @dataclass(frozen=True, slots=True)

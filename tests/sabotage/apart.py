@@ -68,6 +68,7 @@ def _go_apart(world: World, left_out: tuple[str, ...], name: str, output: int) -
             syscalls.mount("proc", "/proc", "proc")
             code = _WORKED if ENDS[name](world, left_out) else _FAILED
     except NOT_BUILT:
+        os.write(2, traceback.format_exc().encode())
         code = _NOT_BUILT
     except BaseException:
         os.write(2, traceback.format_exc().encode())

@@ -7,17 +7,23 @@ can neither boast nor grow stale.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import envhub_sandbox
 from envhub_sandbox import Bind, Grade, landlock
 from envhub_sandbox.tiers import FENCED, VARIANTS
-from tests.sandbox.alone import Zygote, launchers
+from tests.sandbox.alone import DEADLINE_S, Zygote, launchers
 from tests.sandbox.attack import PRELUDE, Attack
 from tests.sandbox.table import ATTACKS
 
+ROOT = str(Path(__file__).parents[2])
+PACKAGE = str(Path(envhub_sandbox.__path__[0]).parent)
 _SHARED = (
     "the password file",  # that it is there, and how large; not what is in it
     "knowing a parent",
@@ -164,3 +170,34 @@ def test_no_two_sandboxes_share_their_users(shown: Bind) -> None:
 
     assert [len(found) for found in users] == [3, 3]
     assert not users[0] & users[1]
+
+
+FEW_DESCRIPTORS = f"""
+import os, sys
+sys.path[:0] = [{ROOT!r}, {PACKAGE!r}]
+from envhub_sandbox import Grade
+from tests.sandbox.alone import Zygote
+for _ in range(5):
+    with Zygote("built-in", grade=Grade(sys.argv[1])) as zygote:
+        print(zygote.run("print('ran')").worked)
+    os.open(os.devnull, os.O_RDONLY)
+"""
+
+
+@pytest.mark.parametrize("tier", FENCED)
+def test_a_sandbox_is_built_whatever_the_numbers_of_its_descriptors(tier: str) -> None:
+    """An owner with few open hands a zygote a low one, with gaps around it."""
+    if tier == "uid" and os.geteuid() != 0:
+        pytest.skip("only root can be other users")
+    ran = subprocess.run(
+        [sys.executable, "-c", FEW_DESCRIPTORS, tier],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+    assert ran.stdout.split() == ["True"] * 5
