@@ -14,11 +14,15 @@ setup:
     .venv/bin/pip install -q -e '.[dev]'
 
 # Everything CI checks, in the order that fails fastest.
-check: lint types test
+check: lint types test long
 
 # Run the tests; arguments go to pytest.
 test *args:
     {{python}} -m pytest {{args}}
+
+# The tests that `test` leaves out: imitated machines, the fuzzer's corpus, sabotage.
+long *args:
+    {{python}} -m pytest tests/contexts tests/fuzz tests/sabotage {{args}}
 
 # Only the attacks on the sandbox.
 attacks *args:

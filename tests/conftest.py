@@ -33,13 +33,27 @@ settings.register_profile(
 settings.load_profile("envhub")
 
 
-def pytest_report_header() -> list[str]:
+# minutes of imitated machines, deleted protections and malformed frames: `just long`, and CI
+LONG = [Path(__file__).parent / name for name in ("contexts", "fuzz", "sabotage")]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the long tests to those who name them."""
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return True if everything and collection_path in LONG else None
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say what the machine can do: half of a sandbox's bugs are the machine's."""
     bwrap = envhub_sandbox.bubblewrap() or "not installed"
     abi = landlock.version()
-    return [
+    machine = (
         f"kernel {platform.release()}, uid {os.geteuid()}, landlock {abi}, bubblewrap {bwrap}"
-    ]
+    )
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return [machine]
+    names = ", ".join(folder.name for folder in LONG)
+    return [machine, f"left to `just long`, and to CI: {names}"]
 
 
 @pytest.fixture
