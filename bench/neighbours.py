@@ -48,7 +48,7 @@ _TURN_S = 1.0
 
 async def run(plan: Plan) -> Group:
     """Measure, and return the figures."""
-    block_s = _QUICK_BLOCK_S if plan.quick else _BLOCK_S
+    block_s, settle_s = (_QUICK_BLOCK_S,) * 2 if plan.quick else (_BLOCK_S, _SETTLE_S)
     blocks = {QUIET: (), **{words: (kind,) for kind, words in hostile.KINDS.items()}}
     blocks[MIX] = tuple(hostile.KINDS)
     times: dict[str, list[list[float]]] = {name: [] for name in blocks}
@@ -65,11 +65,11 @@ async def run(plan: Plan) -> Group:
                     async with Hostile(hub, blocks[name]) as others:
                         times[name].append(await neighbours.steps(block_s))
                     lives[name] += others.lives
-                    await anyio.sleep(_SETTLE_S)
+                    await anyio.sleep(settle_s)
                 for name in random.sample(list(fast), len(fast)):
                     async with Hostile(hub, blocks[name]):
                         fast[name].append(await neighbours.steps_without_pause(block_s))
-                    await anyio.sleep(_SETTLE_S)
+                    await anyio.sleep(settle_s)
     group = _figures(times, lives)
     _add_fast(group, fast)
     return group
