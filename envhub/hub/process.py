@@ -211,20 +211,6 @@ class SessionProcess(ForkedProcess):
             self.output = -1
 
 
-def pid_of(pidfd: int) -> int:
-    """Return the process number behind a pidfd.
-
-    Raises:
-        ValueError: the descriptor is something else: a hostile zygote may send anything.
-    """
-    with open(f"/proc/self/fdinfo/{pidfd}") as file:
-        for line in file:
-            name, _, value = line.partition(":")
-            if name == "Pid":
-                return int(value)
-    raise ValueError("the descriptor is no pidfd")
-
-
 def parent_of(pid: int) -> int | None:
     """Return the parent's number, which is 0 for one that we cannot see.
 

@@ -24,7 +24,6 @@ from envhub.hub.process import (
     SessionProcess,
     only_child,
     parent_of,
-    pid_of,
 )
 from envhub.hub.tail import Tail
 from envhub_sandbox import (
@@ -33,6 +32,7 @@ from envhub_sandbox import (
     LaunchFailed,
     LayerFailed,
     Receipt,
+    pid_of,
     syscalls,
 )
 

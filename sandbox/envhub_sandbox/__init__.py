@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .policy import joined as joined
     from .receipt import Receipt as Receipt
     from .receipt import confirm as confirm
+    from .receipt import pid_of as pid_of
     from .shown import interpreter as interpreter
     from .shown import program as program
     from .shown import system as system
@@ -78,6 +79,7 @@ else:
         "judge": "verdict",
         "launch": "launcher",
         "launch_bare": "launcher",
+        "pid_of": "receipt",
         "program": "shown",
         "system": "shown",
     }

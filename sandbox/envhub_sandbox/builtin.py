@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from . import bwrap, isolate, syscalls
 from .errors import LayerFailed
-from .policy import View
+from .policy import DEVICES, View
 from .tiers import STRICT, Grade
 
 _QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV
@@ -85,7 +85,7 @@ def _build_root(view: View, grade: Grade) -> None:
     os.chdir("/")
     for folder in ("/proc", "/dev", *bwrap.FOLDERS):
         os.makedirs(_NEW + folder, exist_ok=True)
-    for device in bwrap.DEVICES:
+    for device in DEVICES:
         _mount_point(f"/dev/{device}", folder=False)
         source = f"{_OLD}/dev/{device}"
         syscalls.mount(source, f"{_NEW}/dev/{device}", None, syscalls.MS_BIND)

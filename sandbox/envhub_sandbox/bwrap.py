@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .policy import WORKSPACE, View
+from .policy import DEVICES, WORKSPACE, View
 from .tiers import STRICT, Grade
 
 # Why each flag is here (bwrap(1)):
@@ -33,7 +33,6 @@ PROC = ("--proc", "/proc")
 HOSTS_PROC = ("--bind", "/proc", "/proc")  # where it is masked, and no other can be had
 # empty folders for what each session mounts over them; links as every distribution has them
 FOLDERS = (WORKSPACE, "/tmp", "/dev/shm", "/dev/pts")  # noqa: S108
-DEVICES = ("null", "zero", "full", "urandom", "random")
 LINKS = (
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),

@@ -11,7 +11,10 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
+
+from .probe import attempt
 
 Bait = dict[str, Any]
 _PTRACE_SEIZE = 0x4206
@@ -98,7 +101,7 @@ CANARIES: dict[str, Callable[[Bait], None]] = {
 
 def fly(bait: Bait) -> dict[str, str]:
     """Try each in a process of its own; return what stopped it, "" for nothing did."""
-    return {name: _attempt(canary, bait) for name, canary in CANARIES.items()}
+    return {name: attempt(partial(canary, bait), _words) for name, canary in CANARIES.items()}
 
 
 def begin(descriptors: list[int]) -> NoReturn:
@@ -109,24 +112,8 @@ def begin(descriptors: list[int]) -> NoReturn:
     os._exit(0)
 
 
-def _attempt(canary: Callable[[Bait], None], bait: Bait) -> str:
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            canary(bait)
-            stopped = b""
-        except BaseException as error:
-            stopped = f"{type(error).__name__}: {error}"[:500].encode()
-        os.write(write, stopped or b"\0")
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    if said == b"\0":
-        return ""
-    return said.decode(errors="replace") or "it was killed"
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _require(held: bool) -> None:

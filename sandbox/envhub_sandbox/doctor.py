@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from . import canaries, isolate, landlock, launcher, machine, seccomp, syscalls, trial
 from .errors import LayerFailed
 from .launcher import Launcher
+from .probe import attempt
 from .tiers import STRICT, VARIANTS, Tier, at_least
 from .trial import Trial
 
@@ -138,31 +139,17 @@ def _freely(bait: canaries.Bait) -> dict[str, str]:
 
 
 def _tried(name: str, work: Callable[[], None], fix: str) -> Finding:
-    read, write = os.pipe()
     try:
-        child = os.fork()
+        failed = attempt(work, _words)
     except OSError as error:  # no more processes: a finding, too
-        os.close(read)
-        os.close(write)
         return Finding(name, False, f"fork: {error.strerror}", machine.FORK_FIX)
-    if child == 0:
-        try:
-            work()
-            said = "works"
-        except LayerFailed as error:
-            said = f"!{error}"
-        except OSError as error:
-            said = f"!{error.strerror or error}"
-        except BaseException as error:
-            said = f"!{type(error).__name__}: {error}"
-        os.write(write, said.encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        said = pipe.read().decode(errors="replace") or "!the probe died"
-    os.waitpid(child, 0)
-    ok = not said.startswith("!")
-    return Finding(name, ok, said.removeprefix("!"), "" if ok else fix)
+    return Finding(name, not failed, failed or "works", fix if failed else "")
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error) if isinstance(error, LayerFailed) else f"{type(error).__name__}: {error}"
 
 
 def _pid_and_proc(place: str) -> Finding:

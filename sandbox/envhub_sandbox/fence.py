@@ -130,14 +130,15 @@ def _open_ways(view: View, uid: int) -> None:
     Raises:
         LayerFailed: they cannot, and we may not change that.
     """
-    closed = {way: path for path, _ in fenced.shown(view) for way in _closed_ways(path)}
+    shown = [path for path, _ in fenced.shown(view)]
+    closed = {way: path for path in shown for way in _closed_ways(path)}
     if not closed:
         return
     try:
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
         for way in sorted(closed):
-            _cover(way, [path for path, _ in fenced.shown(view)])
+            _cover(way, shown)
     except PermissionError as error:
         way, path = next(iter(closed.items()))
         raise LayerFailed(

@@ -20,10 +20,8 @@ from dataclasses import replace
 
 from . import landlock, syscalls
 from .plan import Making, Plan
-from .policy import Limits, View
+from .policy import DEVICES, Limits, View
 from .tiers import UIDS, Ground
-
-_DEVICES = ("null", "zero", "full", "urandom", "random")
 
 
 def shown(view: View) -> tuple[tuple[str, str], ...]:
@@ -119,7 +117,7 @@ def files(made: Making, ground: Ground, writable: str) -> None:
             (path, landlock.READ if how == "read" else landlock.LIST)
             for path, how in ground.shown
         ),
-        *((f"/dev/{name}", landlock.DEVICE) for name in _DEVICES),
+        *((f"/dev/{name}", landlock.DEVICE) for name in DEVICES),
         (writable, landlock.WRITE),
     ]
     for path, access in rules:

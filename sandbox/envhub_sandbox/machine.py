@@ -10,19 +10,13 @@ import os
 import platform
 import resource
 
+from .tiers import NAMESPACES
+
 FORK_FIX = "allow more processes: `ulimit -u`, or the container's --pids-limit"
 _LOWER = "; or take a lower tier: `--isolation best`"
 _UNCOVER = {
     "Docker": "--security-opt systempaths=unconfined",
     "Podman": "--security-opt unmask=ALL",
-}
-_KINDS = {
-    "user namespace": "user",
-    "mount namespace": "mnt",
-    "pid namespace": "pid",
-    "ipc namespace": "ipc",
-    "uts namespace": "uts",
-    "network namespace": "net",
 }
 
 
@@ -97,8 +91,8 @@ def proc_fix(place: str) -> str:
 def fix_for(layer: str) -> str:
     """Return what to do about a layer that failed, "" where nothing is known."""
     here = place()
-    if layer in _KINDS:
-        return namespace_fix(here, _KINDS[layer])
+    if layer in NAMESPACES:
+        return namespace_fix(here, NAMESPACES[layer])
     if layer == "/proc of its own":
         return proc_fix(here)
     return ""

@@ -12,6 +12,8 @@ from typing import Any
 
 MIB = 1024 * 1024
 WORKSPACE = "/workspace"
+# of the host, which every sandbox has
+DEVICES = ("null", "zero", "full", "urandom", "random")
 SHARED_FILES_BYTES = 16 * MIB  # of /dev/shm, at most
 
 

@@ -11,17 +11,8 @@ import os
 from dataclasses import dataclass, field, replace
 
 from .errors import LayerFailed
-from .tiers import FENCED
+from .tiers import FENCED, NAMESPACES
 
-_NAMESPACES = {
-    "user namespace": "user",
-    "mount namespace": "mnt",
-    "pid namespace": "pid",
-    "ipc namespace": "ipc",
-    "uts namespace": "uts",
-    "network namespace": "net",
-}
-_KINDS = tuple(_NAMESPACES.values())
 _PID = "pid namespace"
 
 
@@ -69,7 +60,7 @@ def confirm(receipt: Receipt, pid: int) -> Receipt:
         # a root without CAP_SYS_PTRACE, as a container's: it sees process numbers, no more
         deeper = len(status["NSpid"].split()) > len(before["NSpid"].split())
         shown = [_PID] if deeper else []
-        required = [layer for layer in required if layer not in _NAMESPACES or layer == _PID]
+        required = [layer for layer in required if layer not in NAMESPACES or layer == _PID]
     # how many there are, Linux says since 5.9
     own = int(status.get("Seccomp_filters", "1"))
     if status["Seccomp"] == "2" and own > int(before.get("Seccomp_filters", "0")):
@@ -78,14 +69,29 @@ def confirm(receipt: Receipt, pid: int) -> Receipt:
         shown.append("no new privileges")
     if not any(int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")):
         shown.append("no capabilities")
-    if status["Uid"] not in (before["Uid"], _status(os.getpid())["Uid"]):
+    uid = int(status["Uid"].split()[0])
+    if uid not in (int(before["Uid"].split()[0]), os.getuid()):
         shown.append("user of its own")
     absent = [layer for layer in required if layer not in shown]
     if absent:
         what = f"the kernel does not show around the process: {', '.join(absent)}"
         raise LayerFailed(absent[0], what)
     seen = tuple(layer for layer in receipt.layers if layer in shown)
-    return replace(receipt, seen=seen, uid=int(status["Uid"].split()[0]))
+    return replace(receipt, seen=seen, uid=uid)
+
+
+def pid_of(pidfd: int) -> int:
+    """Return the process number behind a pidfd.
+
+    Raises:
+        ValueError: the descriptor is something else: a hostile zygote may send anything.
+    """
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name == "Pid":
+                return int(value)
+    raise ValueError("the descriptor is no pidfd")
 
 
 def _required(receipt: Receipt) -> list[str]:
@@ -93,16 +99,18 @@ def _required(receipt: Receipt) -> list[str]:
         return []
     walls = ["user of its own"] if receipt.tier == "uid" else []
     if receipt.tier not in FENCED:
-        walls = [layer for layer in _NAMESPACES if layer not in receipt.missing]
+        walls = [layer for layer in NAMESPACES if layer not in receipt.missing]
     return [*walls, "seccomp", "no new privileges", "no capabilities"]
 
 
 def _namespaces(pid: int, zygote: int) -> list[str]:
     """Return the layers whose namespace is neither ours nor its zygote's."""
-    ours = {kind: (_namespace(os.getpid(), kind), _namespace(zygote, kind)) for kind in _KINDS}
-    return [
-        layer for layer, kind in _NAMESPACES.items() if _namespace(pid, kind) not in ours[kind]
-    ]
+    shown: list[str] = []
+    for layer, kind in NAMESPACES.items():
+        ours = _namespace(os.getpid(), kind), _namespace(zygote, kind)
+        if _namespace(pid, kind) not in ours:
+            shown.append(layer)
+    return shown
 
 
 def _namespace(pid: int, kind: str) -> str:

@@ -24,6 +24,15 @@ FENCED: tuple[Tier, ...] = ("uid", "landlock")  # without namespaces, behind Lan
 UIDS = 1024  # users in the block of one worker, in the uid tier
 SESSIONS = "sessions"  # in the folder of a sandbox without namespaces: those of its sessions
 ROOT = "root"  # likewise: what the view shows under another name than its own
+# layer: its name in /proc/PID/ns and in the settings below user/
+NAMESPACES = {
+    "user namespace": "user",
+    "mount namespace": "mnt",
+    "pid namespace": "pid",
+    "ipc namespace": "ipc",
+    "uts namespace": "uts",
+    "network namespace": "net",
+}
 _VARIABLE = "ENVHUB_SANDBOX"
 
 

@@ -20,7 +20,7 @@ from .canaries import Bait
 from .errors import LaunchFailed, LayerFailed, SandboxError
 from .launcher import Launched, Launcher
 from .policy import Bind, View, joined
-from .receipt import Receipt, confirm
+from .receipt import Receipt, confirm, pid_of
 from .tiers import Grade
 
 _START_S = 20.0
@@ -162,7 +162,7 @@ def _fly(launched: Launched, bait: Bait) -> dict[str, str]:
                 layers = _hello(words.read)
                 grade = launched.grade
                 told = Receipt(grade.tier, "", layers, missing=grade.missing)
-                confirm(told, _number(pidfd))
+                confirm(told, pid_of(pidfd))
                 ours.sendall(json.dumps(bait).encode() + b"\n")
                 said = words.readline()
         finally:
@@ -198,8 +198,3 @@ def _hello(read: Any) -> tuple[str, ...]:
         layer, what, number = said["failed"]
         raise LayerFailed(layer, what, number)
     return tuple(said["layers"])
-
-
-def _number(pidfd: int) -> int:
-    with open(f"/proc/self/fdinfo/{pidfd}") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))

@@ -8,7 +8,8 @@ import json
 import os
 import select
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed
@@ -92,10 +93,7 @@ async def _is_the_same(session: Session, played: Played, life: str) -> None:
     for _ in range(_LOOKS if _dies_later(played.case) else 1):
         try:
             said = (await session.step({"say": "still"})).observation
-        except (
-            WorkerError,
-            RemoteProtocolError,
-        ):  # the latter if what it had said before is none
+        except (WorkerError, RemoteProtocolError):  # the latter if what it said is none
             return
         except EnvhubError as error:
             played.complain(f"a loss between two calls was told as {type(error).__name__}")
@@ -107,19 +105,28 @@ async def _is_the_same(session: Session, played: Played, life: str) -> None:
 
 
 async def _lives_on(session: Session, played: Played) -> None:
-    """What the process still has to say may cost one episode, and not the session."""
     for last in (False, True):
-        try:
+        with _afterwards(played, last=last):
             await session.reset()
-            said = (await session.step({"say": "on"})).observation
-            if said.get("said") != "on":
-                played.complain(f"afterwards the session said {said}")
+            _says_on(played, (await session.step({"say": "on"})).observation)
             return
-        except (WorkerError, RemoteProtocolError) as error:
-            if last:
-                played.complain(f"afterwards the session is lost: {error}")
-        except ResetNeeded:
-            played.complain("a loss between two calls was told as ResetNeeded")
+
+
+@contextmanager
+def _afterwards(played: Played, *, last: bool) -> Iterator[None]:
+    """What the process still has to say may cost one episode, and not the session."""
+    try:
+        yield
+    except (WorkerError, RemoteProtocolError) as error:
+        if last:
+            played.complain(f"afterwards the session is lost: {error}")
+    except ResetNeeded:
+        played.complain("a loss between two calls was told as ResetNeeded")
+
+
+def _says_on(played: Played, said: dict[str, Any]) -> None:
+    if said.get("said") != "on":
+        played.complain(f"afterwards the session said {said}")
 
 
 # ---------------------------------------------------------------- the synchronous API
@@ -155,17 +162,10 @@ def _in_make(arena: Arena, played: Played) -> None:
 
 def _make_lives_on(session: EmbeddedSession, played: Played) -> None:
     for last in (False, True):
-        try:
+        with _afterwards(played, last=last):
             session.reset()
-            said = session.step({"say": "on"}).observation
-            if said.get("said") != "on":
-                played.complain(f"afterwards the session said {said}")
+            _says_on(played, session.step({"say": "on"}).observation)
             return
-        except (WorkerError, RemoteProtocolError) as error:
-            if last:
-                played.complain(f"afterwards the session is lost: {error}")
-        except ResetNeeded:
-            played.complain("a loss between two calls was told as ResetNeeded")
 
 
 # ---------------------------------------------------------------- the front door

@@ -19,25 +19,12 @@ from pathlib import Path
 from envhub_sandbox import Bind, SandboxError, launcher, syscalls
 from tests.sabotage.worlds import LIMITS, World
 from tests.sandbox.alone import Session, Zygote
+from tests.sandbox.attack import DAEMON
 from tests.sandbox.left_out_places import HANGS
 
 _MS_SHARED = 1 << 20
 LeftOut = tuple[str, ...]
 _ENDLESS = "import signal\nprint('endless', flush=True)\nwhile True: signal.pause()"
-# deaf, and a child of nobody in the sandbox
-_DAEMON = """
-import os, signal
-if not os.fork():
-    os.setsid()
-    if not os.fork():
-        for number in range(1, 32):
-            if number not in (9, 19): signal.signal(number, signal.SIG_IGN)
-        say('daemon')
-        while True: signal.pause()
-    os._exit(0)
-os.wait()
-hear()
-"""
 
 
 def built(world: World, left_out: LeftOut, *, prepare: str = "", wait: bool = True) -> Zygote:
@@ -177,7 +164,7 @@ def outlives_its_executioner(world: World, left_out: LeftOut) -> bool:
 
 def outlives_its_session(world: World, left_out: LeftOut) -> bool:
     """A daemon does: its executioner waits for it, and has not killed it."""
-    with built(world, left_out) as zygote, zygote.session(_DAEMON) as session:
+    with built(world, left_out) as zygote, zygote.session(DAEMON) as session:
         daemon = _daemon_of(session)
         session.kill()
         while not session.is_gone() and not _waits(session.pid):
@@ -210,13 +197,13 @@ def _ignores_all(process: int) -> bool:
 
 def leaves_an_orphan_to_the_machine(world: World, left_out: LeftOut) -> bool:
     """A daemon does, for the process 1 of the machine to reap, that may not."""
-    with built(world, left_out) as zygote, zygote.session(_DAEMON) as session:
+    with built(world, left_out) as zygote, zygote.session(DAEMON) as session:
         return parent_of(_daemon_of(session)) == 1
 
 
 def leaves_an_orphan_to_the_machine_at_import(world: World, left_out: LeftOut) -> bool:
     """The same of code that is imported."""
-    prepare = _DAEMON.replace("say('daemon')", "os.write(w, b'x')").replace("hear()", "")
+    prepare = DAEMON.replace("say('daemon')", "os.write(w, b'x')").replace("hear()", "")
     prepare = f"import os\nr, w = os.pipe()\n{prepare}\nos.read(r, 1)"
     with built(world, left_out, prepare=prepare):
         return any(_ignores_all(p) for p in children_of(1))
@@ -265,7 +252,7 @@ def ends_a_neighbour_with_itself(world: World, left_out: LeftOut) -> bool:
     with built(world, left_out) as zygote, zygote.session("say('up'); hear()") as neighbour:
         neighbour.hear()
         held = children_of(neighbour.pid) or [neighbour.pid]
-        with zygote.session(_DAEMON) as session:
+        with zygote.session(DAEMON) as session:
             session.hear()
             session.kill()
             while not session.is_gone() and not _waits(session.pid):

@@ -33,6 +33,7 @@ from envhub_sandbox import (
     Verdict,
     View,
     judge,
+    pid_of,
 )
 from envhub_sandbox import launcher as launching
 from envhub_sandbox.tiers import STRICT
@@ -335,12 +336,6 @@ def booted_with(code: str) -> Iterator[None]:
         yield
     finally:
         launching._BOOT = original
-
-
-def pid_of(pidfd: int) -> int:
-    with open(f"/proc/self/fdinfo/{pidfd}") as file:
-        found = dict(line.rstrip().split(":\t") for line in file)
-    return int(found["Pid"])
 
 
 def launchers() -> list[Launcher]:

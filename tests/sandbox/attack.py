@@ -38,6 +38,21 @@ def reached(number, *arguments):
             raise
 """
 
+# deaf, and a child of nobody in the sandbox
+DAEMON = """
+import os, signal
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        for number in range(1, 32):
+            if number not in (9, 19): signal.signal(number, signal.SIG_IGN)
+        say('daemon')
+        while True: signal.pause()
+    os._exit(0)
+os.wait()
+hear()
+"""
+
 
 @dataclass(frozen=True)
 class Attack:

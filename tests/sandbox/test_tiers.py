@@ -19,7 +19,7 @@ import envhub_sandbox
 from envhub_sandbox import Bind, Grade, landlock
 from envhub_sandbox.tiers import FENCED, VARIANTS
 from tests.sandbox.alone import DEADLINE_S, Zygote, launchers
-from tests.sandbox.attack import PRELUDE, Attack
+from tests.sandbox.attack import DAEMON, PRELUDE, Attack
 from tests.sandbox.table import ATTACKS
 
 ROOT = str(Path(__file__).parents[2])
@@ -109,20 +109,7 @@ def test_a_signal_to_everybody_reaches_nobody(
 
 def test_what_hides_from_its_parent_ends_with_the_session(low: Zygote) -> None:
     """A daemon's end is the end of the pipe that it holds."""
-    code = """
-import os, signal
-if not os.fork():
-    os.setsid()
-    if not os.fork():
-        for number in range(1, 32):
-            if number not in (9, 19): signal.signal(number, signal.SIG_IGN)
-        say('daemon')
-        while True: signal.pause()
-    os._exit(0)
-os.wait()
-hear()
-"""
-    with low.session(code) as session:
+    with low.session(DAEMON) as session:
         assert session.hear() == "daemon"
         session.kill()
         ended = session.wait()  # reads its output to the end
