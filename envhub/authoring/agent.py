@@ -88,11 +88,16 @@ class _RanReply(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Broker:
-    """The session's second socket. One question at a time."""
+    """The session's second socket. One question at a time.
 
-    def __init__(self, hub: socket.socket) -> None:
-        self._hub = hub
-        self._hub.settimeout(OPEN_TIMEOUT_S)
+    Made before the fork, and a socket only when it is needed: until then an idle session has
+    written nothing for it.
+    """
+
+    _hub: socket.socket
+
+    def __init__(self) -> None:
+        self.descriptor = -1
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self.ended: dict[int, AgentEnded] = {}
@@ -100,6 +105,9 @@ class _Broker:
     def open(self) -> tuple[int, socket.socket]:
         with self._lock:
             number = next(self._numbers)
+            if number == 1:
+                self._hub = socket.socket(fileno=self.descriptor)
+                self._hub.settimeout(OPEN_TIMEOUT_S)
             try:
                 self._hub.send(encode(OpenAgent(number)))
                 return number, self._wait_for(number)
@@ -156,13 +164,12 @@ class _Broker:
                     pass
 
 
-_broker: _Broker | None = None
+_broker = _Broker()
 
 
-def connect(hub: socket.socket) -> None:
+def connect(descriptor: int) -> None:
     """Tell this process where to ask. Called once by the worker, before the environment."""
-    global _broker
-    _broker = _Broker(hub)
+    _broker.descriptor = descriptor
 
 
 class AgentSandbox:
@@ -188,7 +195,7 @@ class AgentSandbox:
             AgentSandboxFailed: it could not be had: the manifest does not say
                 `agent_code = true`, the session has too many, or a layer failed.
         """
-        if _broker is None:
+        if _broker.descriptor < 0:
             raise AgentSandboxFailed(
                 "no sandboxes for agent code here",
                 hint="put `agent_code = true` into env.toml, and run inside envhub",
@@ -265,8 +272,7 @@ class AgentSandbox:
         if self._open:
             self._open = False
             self._channel.socket.close()
-            if _broker is not None:
-                _broker.kill(self._number)
+            _broker.kill(self._number)
 
     def __enter__(self) -> AgentSandbox:
         return self
@@ -293,7 +299,7 @@ class AgentSandbox:
             self.close()
             raise AgentSandboxFailed(f"the agent's sandbox is gone: {error}") from None
         if reply is None:
-            cause = _broker.why_ended(self._number) if _broker is not None else ""
+            cause = _broker.why_ended(self._number)
             self.close()
             self._used_up = cause == "memory_limit"
             if self._used_up:

@@ -36,7 +36,7 @@ def run(shell: Shell, answering: Answering, descriptors: list[int]) -> None:
     """
     hub = socket.socket(fileno=descriptors[0])
     if len(descriptors) > 2:
-        agent.connect(socket.socket(fileno=descriptors[2]))
+        agent.connect(descriptors[2])
     _reseed()
     try:
         shell(hub, answering)
