@@ -21,6 +21,7 @@ from envhub.authoring import schema
 from envhub.authoring.types import Action, Observation, State
 from envhub.wire.framing import encode_frame
 from envhub.wire.messages import GetState, Request, Reset, Step, encode
+from envhub.worker import session
 from envhub.worker.answer import Answering
 from envhub.worker.session import Shell
 from envhub_sandbox import dense
@@ -67,10 +68,10 @@ def run(shell: Shell) -> None:
 
 def _converse(shell: Shell, signature: schema.Signature, said: bytes) -> None:
     hub, ours = socket.socketpair()
-    with hub, ours:
+    with hub:
         hub.sendall(said)
         hub.shutdown(socket.SHUT_WR)
-        shell(ours, Answering(_Echo, signature))
+        session.serve(shell, Answering(_Echo, signature), [ours.detach(), -1, -1])
 
 
 def _code_of(work: Callable[[], None]) -> set[CodeType]:

@@ -34,17 +34,22 @@ def run(shell: Shell, answering: Answering, descriptors: list[int]) -> None:
         answering: has constructed nothing yet.
         descriptors: the session's.
     """
-    hub = socket.socket(fileno=descriptors[0])
-    if len(descriptors) > 2:
-        agent.connect(descriptors[2])
-    _reseed()
     try:
-        shell(hub, answering)
+        serve(shell, answering, descriptors)
     except (RemoteProtocolError, ConnectionError) as error:
         print(f"envhub: the hub's side of the session broke: {error}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # no atexit, no finalisers: the session is over, and this is a fork
+
+
+def serve(shell: Shell, answering: Answering, descriptors: list[int]) -> None:
+    """As `run`, up to the end of the process."""
+    hub = socket.socket(fileno=descriptors[0])
+    if len(descriptors) > 2:
+        agent.connect(descriptors[2])
+    _reseed()
+    shell(hub, answering)
 
 
 def is_async(environment: type) -> bool:

@@ -51,6 +51,7 @@ _INT = struct.Struct("i")
 _FORKED = b'{"forked": %d}'
 _ENDED = b'{"ended": %d, "status": %d, "cpu_s": %.6f, "peak_bytes": %d}'
 _TASKS = "/proc/self/task"
+_NO_DESCRIPTOR = 2**31 - 2  # the last of all; no limit lets anybody have it
 FIRST = 3  # where a session process finds its descriptors
 
 Begin = Callable[[list[int]], None]
@@ -82,7 +83,7 @@ def run(
                 f"importing it started {threads - 1} thread(s), and a process with threads"
                 " cannot be forked; start them in __init__ or reset instead"
             )
-        plan.rehearse()
+        _rehearse()
         gc.collect()
         dense.fill()
         gc.disable()
@@ -142,6 +143,7 @@ class _Isolation:
 
     Args:
         mine: the descriptors that the child will have.
+        free: the first that it will not have.
         moves: brings them to their places.
         inner: of the session's process.
         hello: its first frame.
@@ -150,6 +152,7 @@ class _Isolation:
     """
 
     mine: tuple[int, ...]
+    free: int
     moves: Plan
     inner: Plan
     hello: bytes
@@ -274,18 +277,12 @@ class _Zygote:
     def _become_session(self, isolation: _Isolation, begin: Begin) -> NoReturn:
         try:
             isolation.moves.run()
-            mine = list(isolation.mine)
-            syscalls.close_from(FIRST + len(mine))
             try:
-                if isolation.outer:
-                    _leave_an_executioner(isolation.outer, isolation.folder)
-                isolation.inner.run()
+                mine = _walled_in(isolation)
             except LayerFailed as error:
                 failed = [error.layer, error.what, error.number]
-                os.write(mine[0], _frame({"failed": failed}))
+                os.write(FIRST, _frame({"failed": failed}))
                 os._exit(1)
-            os.write(mine[0], isolation.hello)
-            gc.enable()
             begin(mine)
             os._exit(0)
         except BaseException:
@@ -308,12 +305,12 @@ class _Zygote:
             folder, outer = fenced.outer_plan(self._ground, self._forks, free=free)
             inner = fenced.inner_plan(self._limits, self._ground, self._filter, free=free)
             hello = _frame({"layers": [*outer.layers(), *inner.layers()]})
-            return _Isolation(mine, moves, inner, hello, outer, folder)
+            return _Isolation(mine, free, moves, inner, hello, outer, folder)
         if len(self._plans) == _MOST_PLANS:
             self._plans.clear()
         inner = self._plan(free)
         hello = _frame({"layers": inner.layers(self._namespaces)})
-        self._plans[descriptors] = _Isolation(mine, moves, inner, hello)
+        self._plans[descriptors] = _Isolation(mine, free, moves, inner, hello)
         return self._plans[descriptors]
 
     def _plan(self, free: int) -> Plan:
@@ -353,6 +350,29 @@ class _Zygote:
                 os.rmdir(folder)
         except OSError:
             pass  # it was never made, or goes with the sandbox
+
+
+def _walled_in(isolation: _Isolation) -> list[int]:
+    """Return the descriptors of this child when it is isolated, and has said so."""
+    mine = list(isolation.mine)
+    syscalls.close_from(isolation.free)
+    if isolation.outer:
+        _leave_an_executioner(isolation.outer, isolation.folder)
+    isolation.inner.run()
+    os.write(mine[0], isolation.hello)
+    gc.enable()
+    return mine
+
+
+def _rehearse() -> None:
+    """Wall in nobody, until that is routine: code that is new writes to itself."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    nothing = plan.harmless()
+    isolation = _Isolation((nowhere,), _NO_DESCRIPTOR, nothing, nothing, b"")
+    for _ in range(syscalls.REHEARSALS):
+        isolation.moves.run()
+        _walled_in(isolation)
+    os.close(nowhere)
 
 
 def _leave_an_executioner(outer: Plan, folder: str) -> None:
