@@ -33,8 +33,8 @@ settings.register_profile(
 settings.load_profile("envhub")
 
 
-# minutes of imitated machines, deleted protections and malformed frames: `just long`, and CI
-LONG = [Path(__file__).parent / name for name in ("contexts", "fuzz", "sabotage")]
+# minutes of benchmarks, imitated machines, deleted protections, malformed frames: `just long`, and CI
+LONG = [Path(__file__).parent / name for name in ("bench", "contexts", "fuzz", "sabotage")]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -94,10 +94,9 @@ class _Broker:
     written nothing for it.
     """
 
-    _hub: socket.socket
-
     def __init__(self) -> None:
         self.descriptor = -1
+        self._hub: socket.socket | None = None
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self.ended: dict[int, AgentEnded] = {}
@@ -105,12 +104,12 @@ class _Broker:
     def open(self) -> tuple[int, socket.socket]:
         with self._lock:
             number = next(self._numbers)
-            if number == 1:
+            if self._hub is None:
                 self._hub = socket.socket(fileno=self.descriptor)
                 self._hub.settimeout(OPEN_TIMEOUT_S)
             try:
                 self._hub.send(encode(OpenAgent(number)))
-                return number, self._wait_for(number)
+                return number, _opened(self._hub, number, self.ended)
             except TimeoutError:
                 raise AgentSandboxFailed(
                     f"no sandbox for agent code within {OPEN_TIMEOUT_S:g} s"
@@ -120,6 +119,8 @@ class _Broker:
 
     def kill(self, number: int) -> None:
         with self._lock:
+            if self._hub is None:
+                return
             try:
                 self._hub.send(encode(KillAgent(number)))
             except OSError:
@@ -128,6 +129,8 @@ class _Broker:
     def why_ended(self, number: int) -> str:
         """Return the verdict on a sandbox that has hung up; "" if the hub does not say it."""
         with self._lock:
+            if self._hub is None:
+                return ""
             try:
                 self._hub.settimeout(_VERDICT_S)
                 while number not in self.ended:
@@ -143,25 +146,27 @@ class _Broker:
             finally:
                 self._hub.settimeout(OPEN_TIMEOUT_S)
 
-    def _wait_for(self, number: int) -> socket.socket:
-        while True:
-            data, descriptors, _, _ = socket.recv_fds(self._hub, MAX_BROKER_BYTES, 1)
-            if not data:
-                raise AgentSandboxFailed("the hub is gone")
-            match decode(BROKER_REPLIES, data):
-                case AgentOpened(agent=agent):
-                    if not descriptors:  # the kernel drops one that does not fit any more
-                        raise AgentSandboxFailed("this process has no descriptor left")
-                    opened = socket.socket(fileno=descriptors[0])
-                    if agent == number:
-                        return opened
-                    opened.close()  # of a question that timed out
-                case AgentRefused(agent=agent, message=message) if agent == number:
-                    raise AgentSandboxFailed(message)
-                case AgentEnded(agent=agent) as note:
-                    self.ended[agent] = note
-                case _:
-                    pass
+
+def _opened(hub: socket.socket, number: int, ended: dict[int, AgentEnded]) -> socket.socket:
+    """Wait for the answer to one question; note what else the hub says."""
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(hub, MAX_BROKER_BYTES, 1)
+        if not data:
+            raise AgentSandboxFailed("the hub is gone")
+        match decode(BROKER_REPLIES, data):
+            case AgentOpened(agent=agent):
+                if not descriptors:  # the kernel drops one that does not fit any more
+                    raise AgentSandboxFailed("this process has no descriptor left")
+                opened = socket.socket(fileno=descriptors[0])
+                if agent == number:
+                    return opened
+                opened.close()  # of a question that timed out
+            case AgentRefused(agent=agent, message=message) if agent == number:
+                raise AgentSandboxFailed(message)
+            case AgentEnded(agent=agent) as note:
+                ended[agent] = note
+            case _:
+                pass
 
 
 _broker = _Broker()
