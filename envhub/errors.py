@@ -20,6 +20,7 @@
         * LocalProtocolError
         * RemoteProtocolError
     * ManifestError               an `env.toml` says something impossible
+    * BuildFailed                 an environment's packages cannot be installed
 
 Two questions place a new error: which boundary did the failure cross, and what should the
 caller do about it? `code` is the name on the wire and in metrics; it never changes once
@@ -264,3 +265,9 @@ class ManifestError(EnvhubError):
     """An `env.toml` is not valid; the message names file and key."""
 
     code = "manifest"
+
+
+class BuildFailed(EnvhubError):
+    """An environment's packages cannot be installed; the message has the resolver's words."""
+
+    code = "build_failed"

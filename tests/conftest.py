@@ -33,7 +33,7 @@ settings.register_profile(
 settings.load_profile("envhub")
 
 
-# minutes of benchmarks, imitated machines, deleted protections, malformed frames: `just long`, and CI
+# minutes of benchmarks, imitated machines, deleted protections, and malformed frames
 LONG = [Path(__file__).parent / name for name in ("bench", "contexts", "fuzz", "sabotage")]
 
 

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "envhub.hub": {
         "envhub", "envhub.hub", "envhub.wire", "envhub.errors", "envhub_sandbox",
-        "anyio", "msgspec", "psutil", "uvloop",
+        "anyio", "msgspec", "psutil", "uvloop", "yaml",
     },
     "envhub.door": {
         "envhub.door", "envhub.hub", "envhub.wire", "envhub.errors", "envhub_sandbox",

@@ -14,7 +14,7 @@ import pytest
 
 import envhub
 from envhub.cli import _COMMANDS, cli
-from envhub.hub.manifest import Deadlines, Manifest, Runner
+from envhub.hub.manifest import NOT_IN_THE_FILE, Deadlines, Manifest, Runner
 from envhub.wire import lifecycle
 from envhub_sandbox import Limits
 from tests.test_architecture import MAY_IMPORT, ROOT
@@ -59,7 +59,7 @@ def test_the_manifests_keys_are_documented_with_their_defaults() -> None:
     written = tomllib.loads(text)
     limits = Limits().as_dict()
 
-    assert {*written} == {f.name for f in msgspec.structs.fields(Manifest)} - {"folder"}
+    assert {*written} == {f.name for f in msgspec.structs.fields(Manifest)} - NOT_IN_THE_FILE
     assert written["deadlines"] == msgspec.to_builtins(Deadlines())
     assert written["limits"] == limits
     assert {*written["runner"]} == {f.name for f in msgspec.structs.fields(Runner)}

@@ -22,11 +22,17 @@ from envhub.errors import InvalidAction
 from envhub.wire import arrays
 from envhub.wire.messages import Form
 
-_LIFTED = ("reward", "done", "truncated")
+LIFTED = ("reward", "done", "truncated")
 
 
 class Codec(Protocol):
-    """How values of one type become bytes and back."""
+    """How values of one type become bytes and back.
+
+    Attributes:
+        lifted: fields of an observation that stand beside it, and not in it.
+    """
+
+    lifted: tuple[str, ...]
 
     def load(self, value: Any) -> Any:
         """Return the typed value; raise InvalidAction."""
@@ -43,6 +49,8 @@ class Codec(Protocol):
 
 class ModelCodec:
     """A pydantic model."""
+
+    lifted: tuple[str, ...] = LIFTED
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._model = model
@@ -70,6 +78,8 @@ class ModelCodec:
 class AdapterCodec:
     """A dataclass, a TypedDict, or anything else that pydantic can adapt."""
 
+    lifted: tuple[str, ...] = LIFTED
+
     def __init__(self, kind: Any) -> None:
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
@@ -91,6 +101,8 @@ class AdapterCodec:
 
 class StructCodec:
     """A msgspec Struct."""
+
+    lifted: tuple[str, ...] = LIFTED
 
     def __init__(self, kind: type[msgspec.Struct]) -> None:
         self._kind = kind
@@ -132,6 +144,7 @@ class Signature:
         state: of the property `state`.
         reset_options: names that `reset` takes; None when it takes any.
         step_options: names that `step` takes beside the action; None when it takes any.
+        reset_observation: of `reset`'s result; None where that is as `step`'s.
     """
 
     action: Codec
@@ -139,6 +152,7 @@ class Signature:
     state: Codec
     reset_options: tuple[str, ...] | None
     step_options: tuple[str, ...] | None
+    reset_observation: Codec | None = None
 
 
 def read(environment: type) -> Signature:
@@ -153,8 +167,8 @@ def read(environment: type) -> Signature:
         codec(_plain(action)),
         codec(_plain(hints.get("return", Any))),
         codec(_plain(_hints(getter).get("return", Any) if getter else Any)),
-        _names(_method(environment, "reset"), skip=1),
-        _names(step, skip=2),
+        names(_method(environment, "reset"), skip=1),
+        names(step, skip=2),
     )
 
 
@@ -180,7 +194,8 @@ def _plain(kind: Any) -> Any:
     return Any if isinstance(kind, typing.TypeVar) else kind
 
 
-def _names(function: Any, *, skip: int) -> tuple[str, ...] | None:
+def names(function: Any, *, skip: int) -> tuple[str, ...] | None:
+    """Return the parameters of a function after the first `skip`; None when it takes any."""
     parameters = list(inspect.signature(function).parameters.values())[skip:]
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
@@ -219,8 +234,10 @@ def outcome(kind: Codec, value: Any, form: Form) -> Outcome:
     fields = kind.dump(value)
     reward = getattr(value, "reward", fields.get("reward"))
     done = bool(getattr(value, "done", fields.get("done", False)))
-    truncated = bool(getattr(value, "truncated", fields.get("truncated", False)))
-    for name in _LIFTED:
+    truncated = "truncated" in kind.lifted and bool(
+        getattr(value, "truncated", fields.get("truncated", False))
+    )
+    for name in kind.lifted:
         fields.pop(name, None)
     if form == "json":
         return _openenv(fields, reward, done, truncated)

@@ -17,6 +17,7 @@ _COMMANDS = {
         "Solve and grade 164 real problems in sandboxes, here and now.",
     ),
     "serve": ("envhub.cli.serve", "Serve environments to OpenEnv clients over WebSocket."),
+    "build": ("envhub.cli.build", "Install what an OpenEnv folder needs, ahead of its use."),
     "list": ("envhub.cli.listing", "List the environments on the search path."),
     "doctor": ("envhub.cli.doctor", "Try what this machine can isolate, and how to fix it."),
 }
@@ -24,6 +25,7 @@ _EPILOG = """\b
 Examples:
   envhub demo                          the five-minute tour
   envhub serve --envs ./envs           then connect OpenEnv's client to the printed address
+  envhub serve ./my_openenv_env        a folder written for OpenEnv, as it is
   envhub doctor                        why strict isolation does or does not work here
 """
 

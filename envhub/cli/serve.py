@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,10 +12,13 @@ from envhub.cli.isolation import isolation_options, walls
 
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub
+    from envhub.hub.manifest import Manifest
     from envhub_sandbox import Receipt
 
 
 @click.command()
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...",
+                type=click.Path(exists=True, file_okay=False))  # fmt: skip
 @click.option("--envs", multiple=True, metavar="DIR", help="A folder to look in first.")
 @click.option("--env", "only", multiple=True, metavar="NAME", help="Serve only this one.")
 @click.option("--default", metavar="NAME", help="The environment at the root path.")
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--variable", "variables", multiple=True, metavar="NAME",
               help="Hand this variable to environments whose manifest names it.")  # fmt: skip
 def serve(
+    folders: tuple[str, ...],
     envs: tuple[str, ...],
     only: tuple[str, ...],
     default: str | None,
@@ -54,6 +59,10 @@ def serve(
 ) -> None:
     r"""Serve environments to OpenEnv's clients, over WebSocket and HTTP.
 
+    Each FOLDER is an environment, ours or one written for OpenEnv, as it is; without one, all
+    that are found are served. What a folder for OpenEnv needs is installed on first use, into
+    a virtual environment of its own: see `envhub build`.
+
     Every environment stands at /envs/NAME; one of them also at the root: --default, else the
     only one, else the alphabetically first. An unmodified OpenEnv client connects to either:
 
@@ -70,7 +79,7 @@ def serve(
     from envhub.hub.hub import Hub
 
     hub = Hub(
-        envs,
+        (*folders, *envs),
         isolation=isolation,
         exactly=exactly,
         allow_unprotected_agent_code=allow_unprotected_agent_code,
@@ -81,14 +90,48 @@ def serve(
         cgroup=cgroup,
         variables=variables,
     )
-    if only:
-        hub.catalog.keep(only)
+    if only or folders:
+        hub.catalog.keep((*_names(folders), *only))
     root = hub.catalog.default(default)
     if root is None:
         raise UnknownEnvironment(
             "no environment to serve", hint="name a folder of environments with --envs"
         )
+    for name in {root, *_names(folders)}:
+        _build(hub.catalog[name])
     uvloop.run(_serve(hub, root, host, port))
+
+
+def _names(folders: tuple[str, ...]) -> list[str]:
+    """Return what the environments in these folders are called.
+
+    Raises:
+        ManifestError: one of them is not valid.
+        UnknownEnvironment: a folder holds none.
+    """
+    from envhub.errors import UnknownEnvironment
+    from envhub.hub.catalog import Catalog
+
+    names: list[str] = []
+    for folder in folders:
+        found = Catalog([Path(folder)])
+        if found.broken:
+            raise next(iter(found.broken.values()))
+        if not found.names():
+            raise UnknownEnvironment(
+                f"no environment in `{folder}`",
+                hint="one of ours has an `env.toml`, one for OpenEnv an `openenv.yaml`",
+            )
+        names += found.names()
+    return names
+
+
+def _build(manifest: Manifest) -> None:
+    """Build its Python now, where a person sees how that goes, and not at the first session."""
+    if manifest.format == "openenv":
+        from envhub.hub import build
+
+        build.python_for(manifest, click.echo)
 
 
 async def _serve(hub: Hub, root: str, host: str, port: int) -> None:

@@ -91,12 +91,11 @@ async def schema(request: Request) -> Response:
 
     async def describe() -> Response:
         described = await hub_of(request).describe(manifest.name)
-        observation = json_object(described.observation)
         schemas = {
             "action": json_object(described.action),
-            "observation": observation,
+            "observation": json_object(described.observation),
             "state": json_object(described.state),
-            "reset_observation": observation,
+            "reset_observation": json_object(described.reset_observation),
         }
         text = ",".join(f'"{name}":{value}' for name, value in schemas.items())
         return Response(f"{{{text}}}", media_type=_JSON)

@@ -2,7 +2,8 @@
 
 Searched in this order, first match wins, as Jupyter finds its kernels: the folders given
 (`--envs`), `$ENVHUB_PATH`, `./envs`, and `share/envhub/envs` beside the interpreter. A folder
-on the path is an environment itself, or holds environments.
+on the path is an environment itself, or holds environments: ours have an `env.toml`, OpenEnv's
+an `openenv.yaml`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from envhub.errors import ManifestError, UnknownEnvironment
-from envhub.hub import manifest
+from envhub.hub import manifest, openenv
 from envhub.hub.manifest import Manifest
 
 
@@ -96,7 +97,8 @@ class Catalog:
 
     def _add(self, folder: Path) -> None:
         try:
-            found = manifest.read(folder)
+            ours = (folder / manifest.FILE).is_file()
+            found = manifest.read(folder) if ours else openenv.read(folder)
         except ManifestError as error:
             self.broken.setdefault(folder.name, error)
             return
@@ -104,6 +106,7 @@ class Catalog:
 
 
 def _environments(folder: Path) -> list[Path]:
-    if (folder / manifest.FILE).is_file():
+    files = (manifest.FILE, openenv.FILE)
+    if any((folder / file).is_file() for file in files):
         return [folder]
-    return sorted(child.parent for child in folder.glob(f"*/{manifest.FILE}"))
+    return sorted({child.parent for file in files for child in folder.glob(f"*/{file}")})

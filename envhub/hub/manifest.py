@@ -24,6 +24,7 @@ Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 NOT_OF_AGENTS = ("output_bytes", "frame_bytes")
 _LEAST = {"frame_bytes": 4096, "niceness": 0, **dict.fromkeys(OPTIONAL_LIMITS, 0)}
 _MOST = {"frame_bytes": MAX_FRAME_BYTES, "niceness": 19}
+NOT_IN_THE_FILE = {"folder", "format", "python", "variable_defaults"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _ENTRY = re.compile(r"[A-Za-z_]\w*:[A-Za-z_]\w*")
 
@@ -84,7 +85,10 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         deadlines: see Deadlines.
         limits: of each session process, see `envhub_sandbox.Limits`.
         runner: see Runner.
-        folder: where it is; not a key of the file.
+        folder: where it is; not a key of the file, nor is what follows.
+        format: whose folder it is; of OpenEnv's, `entry` names the app.
+        python: the interpreter that it runs in; "" is the hub's own.
+        variable_defaults: variables that its author has set, for where the operator does not.
     """
 
     name: str
@@ -98,6 +102,9 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     runner: Runner = Runner()
     folder: str = ""
+    format: Literal["envhub", "openenv"] = "envhub"
+    python: str = ""
+    variable_defaults: dict[str, str] = {}
 
 
 def read(folder: Path) -> Manifest:
@@ -113,8 +120,8 @@ def read(folder: Path) -> Manifest:
         raise ManifestError(f"`{path}` cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ManifestError(f"`{path}` is not TOML: {error}") from error
-    if "folder" in data:
-        raise ManifestError(f"`{path}`: unknown key `folder`")
+    for key in NOT_IN_THE_FILE & data.keys():
+        raise ManifestError(f"`{path}`: unknown key `{key}`")
     try:
         manifest = msgspec.convert({**data, "folder": str(folder.resolve())}, Manifest)
     except msgspec.ValidationError as error:

@@ -16,10 +16,12 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
+import msgspec
 from anyio.abc import TaskGroup
 
-from envhub.errors import CapacityError, EnvhubError, WorkerStartFailed
-from envhub.hub import views
+from envhub.errors import BuildFailed, CapacityError, EnvhubError, WorkerStartFailed
+from envhub.hub import build, views
 from envhub.hub.broker import Broker
 from envhub.hub.manifest import Manifest
 from envhub.hub.process import ForkedProcess, SessionProcess
@@ -185,8 +187,8 @@ class Pool:
             await self._forget_worker()
             self._raise_if_broken()
             changed = self._newest_change()
-            manifest = self.manifest
             try:
+                manifest = await self._built()
                 with anyio.CancelScope(shield=True):
                     worker = self._worker = await self._starter.start(
                         manifest.name,
@@ -196,10 +198,19 @@ class Pool:
                         cpu_limit_s=manifest.limits.cpu_s,
                         on_end=self._drop_ready,
                     )
-            except (WorkerStartFailed, SandboxError) as error:
+            except (WorkerStartFailed, SandboxError, BuildFailed) as error:
                 self._broken = (changed, error)
                 raise
             return worker
+
+    async def _built(self) -> Manifest:
+        """Return the manifest with the Python that it runs in, which is built on first use."""
+        manifest = self.manifest
+        if manifest.format == "openenv" and not manifest.python:
+            build_python = partial(build.python_for, manifest)
+            folder = await anyio.to_thread.run_sync(build_python, abandon_on_cancel=True)
+            manifest = msgspec.structs.replace(manifest, python=folder)
+        return manifest
 
     async def _ready_runner(self) -> Worker:
         async with self._starting_runner:

@@ -12,9 +12,11 @@ import envhub
 import envhub_sandbox
 from envhub.errors import ManifestError
 from envhub.hub.manifest import Manifest
-from envhub_sandbox import Bind, Limits, View
+from envhub_sandbox import Bind, Limits, View, shown
 
 _CODE = "/opt/envhub"  # where envhub's own code stands in every sandbox
+_IMAGES = "/app"
+_IMAGE = "/app/env"  # where OpenEnv's images have an environment, and some look for it
 _PACKAGES = "/opt/packages"  # what agent code may import
 _BOOT = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); "
 _WORKER = _BOOT + "from envhub.worker.__main__ import main; main()"
@@ -33,24 +35,45 @@ ENVIRONMENT = {
 
 
 def worker_view(manifest: Manifest, variables: Mapping[str, str]) -> View:
-    """Return what an environment sees: the system, this Python and its packages, itself."""
-    python = envhub_sandbox.interpreter(packages=True)
-    named = View(environment=tuple(variables.items()))
-    view = _view(python, (*_own_code(), Bind(manifest.folder)))
+    """Return what an environment sees: the system, a Python and its packages, itself."""
+    python = shown.virtual(manifest.python) if manifest.python else None
+    interpreter = envhub_sandbox.interpreter(packages=True, python=python)
+    own = [Bind(manifest.folder)]
+    if manifest.format == "openenv":
+        own += [Bind(manifest.folder, path) for path in (_IMAGE, _package(manifest))]
+    named = View(environment=tuple({**manifest.variable_defaults, **variables}.items()))
+    view = _view(interpreter, (*_own_code(), *own))
     return envhub_sandbox.joined(named, view)  # ours win
 
 
 def worker_command(manifest: Manifest, isolated: bool) -> list[str]:
     """Return the command of an environment's zygote."""
     spec = {
+        "format": manifest.format,
         "entry": manifest.entry,
-        "folder": manifest.folder,
+        "folders": _folders(manifest, isolated),
         "limits": manifest.limits.as_dict(),
         "variables": manifest.variables,
     }
     path = f"{{root}}{_CODE}" if isolated else ":".join(_own_path())
     flags = ["-I", "-B", "-u", "-c"]
-    return [sys.executable, *flags, _WORKER, path, json.dumps(spec), "{control}"]
+    python = f"{manifest.python}/bin/python" if manifest.python else sys.executable
+    return [python, *flags, _WORKER, path, json.dumps(spec), "{control}"]
+
+
+def _folders(manifest: Manifest, isolated: bool) -> list[str]:
+    """Return what is put on the environment's `sys.path`, its own folder last."""
+    if manifest.format == "envhub":
+        return [manifest.folder]
+    if not isolated:
+        return [str(Path(manifest.folder).parent), manifest.folder]
+    package = PurePosixPath(_package(manifest))
+    return [f"{{root}}{path}" for path in (package.parents[1], package.parent, package)]
+
+
+def _package(manifest: Manifest) -> str:
+    """Where an OpenEnv folder can be imported by its name, also as a part of `envs`."""
+    return f"{_IMAGES}/envs/{Path(manifest.folder).name}"
 
 
 def runner_view(manifest: Manifest) -> View:

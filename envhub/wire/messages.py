@@ -98,6 +98,7 @@ class Described(Message, frozen=True):
         action: schema of actions.
         observation: schema of observations.
         state: schema of the state.
+        reset_observation: schema of what a reset returns.
         reset_options: names that `reset` takes; None when it takes any.
     """
 
@@ -107,6 +108,7 @@ class Described(Message, frozen=True):
     action: bytes
     observation: bytes
     state: bytes
+    reset_observation: bytes
     reset_options: Names | None
 
 

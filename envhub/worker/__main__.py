@@ -1,7 +1,7 @@
 """`python -m envhub.worker SPEC CONTROL`: the zygote of one environment.
 
-SPEC is JSON: {"entry": "env:Echo", "folder": …, "limits": {…}, "variables": [names]}. CONTROL
-is the descriptor of the socket to the hub.
+SPEC is JSON: {"format": "envhub" or "openenv", "entry": "env:Echo", "folders": […],
+"limits": {…}, "variables": [names]}. CONTROL is the descriptor of the socket to the hub.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from envhub.authoring import schema
+from envhub.authoring.schema import Signature
 from envhub.worker import hidden, rehearsal, session
 from envhub.worker.answer import Answering
 from envhub_sandbox import tiers, zygote
@@ -37,11 +38,11 @@ def main() -> None:
 
     def prepare() -> dict[str, Any]:
         try:
-            environment = load(spec["folder"], spec["entry"])
+            environment, signature, on_loop = load(spec)
         except Exception as error:
             raise hidden.told(error) from None
-        loaded.shell = session.shell_for(environment)
-        loaded.answering = Answering(environment, schema.read(environment), limits.frame_bytes)
+        loaded.shell = session.shell_for(on_loop)
+        loaded.answering = Answering(environment, signature, limits.frame_bytes)
         rehearsal.run(loaded.shell)
         return {"title": environment.__name__}
 
@@ -57,12 +58,18 @@ def main() -> None:
     )
 
 
-def load(folder: str, entry: str) -> type:
-    """Import and return the class that a manifest's `entry` names, such as "env:Echo".
+def load(spec: dict[str, Any]) -> tuple[type, Signature, bool]:
+    """Import an environment; return its class, its types, and whether it needs a loop.
 
     Raises:
-        LookupError: the module has no such class.
+        LookupError: the module has nothing of that name, or is no environment's.
     """
+    folder, entry = spec["folders"][-1], spec["entry"]
+    if spec["format"] == "openenv":
+        from envhub.worker import openenv
+
+        made = openenv.load(Path(folder).name, entry, spec["folders"])
+        return openenv.hosted(made, folder)
     module, _, name = entry.partition(":")
     sys.path.insert(0, folder)  # this process serves this folder and nothing else
     os.chdir(folder)
@@ -70,7 +77,7 @@ def load(folder: str, entry: str) -> type:
     if not isinstance(found, type):
         raise LookupError(f"`{Path(folder) / module}.py` has no class `{name}`")
     os.chdir("/")
-    return found
+    return found, schema.read(found), session.is_async(found)
 
 
 if __name__ == "__main__":

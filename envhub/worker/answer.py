@@ -215,6 +215,7 @@ def _described(op: int, environment: type, signature: Signature) -> Described:
         schema.encode_openenv(signature.action.schema()),
         schema.encode_openenv(signature.observation.schema()),
         schema.encode_openenv(signature.state.schema()),
+        schema.encode_openenv((signature.reset_observation or signature.observation).schema()),
         signature.reset_options,
     )
 

@@ -58,10 +58,14 @@ def is_async(environment: type) -> bool:
     return any(inspect.iscoroutinefunction(getattr(environment, name, None)) for name in names)
 
 
-def shell_for(environment: type) -> Shell:
-    """Return what serves such an environment; touched in the zygote, so that forks share it."""
+def shell_for(on_loop: bool) -> Shell:
+    """Return what serves environments; touched in the zygote, so that forks share it.
+
+    Args:
+        on_loop: on an event loop, for those that have `async` methods.
+    """
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    if not is_async(environment):
+    if not on_loop:
         return _serve
     from envhub.worker import loop  # asyncio costs a megabyte; most do without
 

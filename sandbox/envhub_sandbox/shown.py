@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
 
 from .policy import Bind, View
@@ -47,27 +48,79 @@ def system() -> View:
     return View(tuple(binds), tuple(links))
 
 
-def interpreter(*, packages: bool) -> View:
-    """Return a view of the running Python: its program and its standard library.
+@dataclass(frozen=True, slots=True)
+class Python:
+    """An interpreter, and where its parts are.
+
+    Args:
+        executable: its program.
+        prefix: of its virtual environment, or the same as `base_prefix`.
+        base_prefix: where its standard library is.
+        version: such as "python3.11".
+        packages: folders of packages that lie outside of both.
+    """
+
+    executable: str
+    prefix: str
+    base_prefix: str
+    version: str
+    packages: tuple[str, ...] = ()
+
+
+def running() -> Python:
+    """Return the interpreter that runs this."""
+    named = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    on_path = {p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")}
+    return Python(
+        sys.executable,
+        sys.prefix,
+        sys.base_prefix,
+        f"python{sys.version_info.major}.{sys.version_info.minor}",
+        tuple(sorted(path for path in named | on_path if os.path.isdir(path))),
+    )
+
+
+def virtual(folder: str) -> Python:
+    """Return the interpreter of a virtual environment, without running it (PEP 405).
+
+    Raises:
+        ValueError: there is none in that folder.
+    """
+    try:
+        with open(f"{folder}/pyvenv.cfg", encoding="utf-8") as file:
+            pairs = (line.partition("=") for line in file)
+            said = {key.strip().lower(): value.strip() for key, _, value in pairs}
+        home, version = said["home"], said.get("version_info") or said["version"]
+        major, minor = version.split(".")[:2]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"no virtual environment in `{folder}`: {error!r}") from None
+    return Python(
+        f"{folder}/bin/python", folder, os.path.dirname(home), f"python{major}.{minor}"
+    )
+
+
+def interpreter(*, packages: bool, python: Python | None = None) -> View:
+    """Return a view of a Python: its program and its standard library.
 
     Args:
         packages: also show everything installed for it, in its virtual environment too.
             Without them site-packages looks empty.
+        python: which; None is the one that runs this.
     """
-    base = Path(sys.base_prefix).resolve()
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    python = python or running()
+    base = Path(python.base_prefix).resolve()
     binds = [_bind(str(base / part)) for part in ("bin", "lib") if (base / part).exists()]
-    if sys.base_prefix != str(base):
-        binds += [Bind(b.source, f"{sys.base_prefix}/{Path(b.source).name}") for b in binds]
+    if python.base_prefix != str(base):
+        binds += [Bind(b.source, f"{python.base_prefix}/{Path(b.source).name}") for b in binds]
     if packages:
-        if sys.prefix != sys.base_prefix:
-            binds.append(_bind(sys.prefix))
-        binds += [_bind(path) for path in _package_folders()]
-        return View(tuple(binds), _links_to_the_program(binds))
+        if python.prefix != python.base_prefix:
+            binds.append(_bind(python.prefix))
+        binds += [_bind(path) for path in python.packages]
+        return View(tuple(binds), _links_to_the_program(python.executable, binds))
     hidden = {
         Path(library) / folder / name
-        for library in (base / "lib", f"{sys.base_prefix}/lib", "/usr/lib", "/usr/lib64")
-        for folder in (version, "python3")
+        for library in (base / "lib", f"{python.base_prefix}/lib", "/usr/lib", "/usr/lib64")
+        for folder in (python.version, "python3")
         for name in ("site-packages", "dist-packages")
     }
     return View(tuple(binds), masks=tuple(sorted(str(p) for p in hidden if p.is_dir())))
@@ -80,21 +133,14 @@ def program() -> str:
     return str(base / "bin" / version)
 
 
-def _package_folders() -> set[str]:
-    """Return where packages are installed, as far as it lies outside the prefixes."""
-    named = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    on_path = {p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")}
-    return {path for path in named | on_path if os.path.isdir(path)}
-
-
-def _links_to_the_program(binds: list[Bind]) -> tuple[tuple[str, str], ...]:
-    """Return the links that lead from `sys.executable` to a program that a bind shows.
+def _links_to_the_program(executable: str, binds: list[Bind]) -> tuple[tuple[str, str], ...]:
+    """Return the links that lead from an executable to a program that a bind shows.
 
     A virtual environment's python may be a link to a link in a folder of anybody's, such as
     ~/.local/bin.
     """
     links = []
-    path = sys.executable
+    path = executable
     while os.path.islink(path):
         target = os.readlink(path)
         if not any(Path(path).is_relative_to(bind.inside) for bind in binds):

@@ -106,7 +106,7 @@ class ScriptedHub:
         return self.sessions[-1]
 
     async def describe(self, name: str) -> Described:
-        return Described(0, "Play", "", SCHEMA, SCHEMA, SCHEMA, None)
+        return Described(0, "Play", "", SCHEMA, SCHEMA, SCHEMA, SCHEMA, None)
 
 
 @pytest.fixture

@@ -320,7 +320,7 @@ async def test_a_lying_schema_is_no_schema(playing: Any) -> None:
         honest = await hub.describe("play")
 
         async def lie(name: str) -> Any:
-            return type(honest)(0, "Play", "", b'{},"x":{}', b"{}", b"{}", None)
+            return type(honest)(0, "Play", "", b'{},"x":{}', b"{}", b"{}", b"{}", None)
 
         hub.describe = lie
         found = await ask(address, "GET", "/schema")

@@ -1,0 +1,202 @@
+"""Environments written for OpenEnv, loaded from their folder and hosted as our own.
+
+Their factory is called as upstream's server calls it: without arguments, once for each
+session, in the thread that will step it. Their actions and observations pass through the
+methods that upstream's server calls, since authors override them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from envhub.authoring import schema
+from envhub.authoring.schema import ModelCodec, Signature
+from envhub.worker import upstream
+from envhub.worker.upstream import Made
+
+_TOOL_ACTIONS = {"list_tools": "ListToolsAction", "call_tool": "CallToolAction"}
+
+
+def load(package: str, app: str, folders: Sequence[str]) -> Made:
+    """Import the module that makes the app, and return what the last app was made of.
+
+    Args:
+        package: of the folder, by its name.
+        app: module and variable as openenv.yaml has them, such as "server.app:app".
+        folders: for `sys.path`, the environment's own last; it becomes the working folder.
+
+    Raises:
+        ImportError: OpenEnv is not installed here.
+        LookupError: the module made no app.
+    """
+    module = app.partition(":")[0]
+    names = [module] if module.startswith(("envs.", f"{package}.")) else []
+    names += [f"{package}.{module}", module]
+    sys.path[:0] = folders
+    os.chdir(folders[-1])
+    before = set(sys.modules)
+    failures: list[Exception] = []
+    for how in (upstream.replace, upstream.listen):
+        noted: list[Made] = []
+        try:
+            how(noted)
+            importlib.import_module(_first_found(names))
+        except Exception as error:
+            failures.append(error)
+        if noted:
+            return noted[-1]
+        _forget(before)
+    if failures:
+        raise failures[-1]
+    raise LookupError(f"`{module}` calls neither `create_app` nor `create_fastapi_app`")
+
+
+def hosted(made: Made, folder: str) -> tuple[type, Signature, bool]:
+    """Return a class of ours around theirs, its types, and whether it needs an event loop.
+
+    Args:
+        made: what `load` returned.
+        folder: where it runs, as in the image's working folder; it can be read only.
+    """
+    known = _class_of(made.factory)
+    name = known.__name__ if known else getattr(made.factory, "__name__", made.name)
+    body = {"made": made, "folder": folder, "__doc__": known and known.__doc__}
+    environment = type(name, (_Hosted,), body)
+    reset_options = schema.names(_method(known, "reset"), skip=1) if known else None
+    signature = Signature(
+        _ActionCodec(made.action),
+        _ObservationCodec(made.observation),
+        ModelCodec(made.state or _base("State")),
+        reset_options,
+        None,
+        _ObservationCodec(made.reset_observation) if made.reset_observation else None,
+    )
+    on_loop = known is None or any(_overrides(known, name) for name in ("reset", "step"))
+    return environment, signature, on_loop
+
+
+class _Hosted:
+    """One environment of theirs. `reset_async` and `step_async` are there if it has its own."""
+
+    made: Made
+    folder: str
+
+    def __init__(self) -> None:
+        os.chdir(self.folder)
+        self._theirs = self.made.factory()
+        for name in ("reset", "step"):
+            if _overrides(type(self._theirs), name):
+                setattr(self, f"{name}_async", partial(self._call_async, f"{name}_async"))
+
+    def reset(self, **options: Any) -> Any:
+        return self._call("reset", **options)
+
+    def step(self, action: Any, **options: Any) -> Any:
+        return self._call("step", action, **options)
+
+    @property
+    def state(self) -> Any:
+        return self._theirs.state
+
+    def close(self) -> None:
+        close = getattr(self._theirs, "close", None)
+        if callable(close):
+            close()
+
+    def _call(self, name: str, *arguments: Any, **options: Any) -> Any:
+        method = getattr(self._theirs, name)
+        return method(*arguments, **_taken(method, options, skip=len(arguments)))
+
+    async def _call_async(self, name: str, *arguments: Any, **options: Any) -> Any:
+        return await self._call(name, *arguments, **options)
+
+
+class _ActionCodec(ModelCodec):
+    """Their action class; where that is no more than a base, calls of tools by their type."""
+
+    def load(self, value: Any) -> Any:
+        kind = value.get("type") if isinstance(value, dict) else None
+        if kind in _TOOL_ACTIONS and self._model in (
+            _base("Action"),
+            *map(_tool, _TOOL_ACTIONS),
+        ):
+            return ModelCodec(_tool(kind)).load(value)
+        return super().load(value)
+
+
+class _ObservationCodec(ModelCodec):
+    """Their observation class, which may write itself in a way of its own."""
+
+    lifted: tuple[str, ...] = ("reward", "done")
+
+    def dump(self, value: Any) -> dict[str, Any]:
+        if not hasattr(value, "model_dump"):
+            return super().dump(value)
+        dumped: dict[str, Any] = value.model_dump(exclude={"reward", "done"})
+        return dumped
+
+
+def _class_of(factory: Any) -> type | None:
+    while isinstance(factory, partial):
+        factory = factory.func
+    return factory if isinstance(factory, type) else None
+
+
+def _overrides(kind: type, name: str) -> bool:
+    """Whether a class has an asynchronous method of its own, and not upstream's default."""
+    twin = inspect.getattr_static(kind, f"{name}_async", None)
+    default = inspect.getattr_static(_interface(), f"{name}_async", None)
+    return twin is not None and twin is not default
+
+
+def _method(kind: type, name: str) -> Callable[..., Any]:
+    method: Callable[..., Any] = getattr(kind, f"{name}_async" * _overrides(kind, name) or name)
+    return method
+
+
+def _taken(method: Any, options: dict[str, Any], *, skip: int) -> dict[str, Any]:
+    """Return the options that a bound method takes; upstream drops the others, too."""
+    known = schema.names(method, skip=skip)
+    if known is None:
+        return options
+    return {name: value for name, value in options.items() if name in known}
+
+
+def _tool(kind: str) -> Any:
+    types = importlib.import_module("openenv.core.env_server.mcp_types")
+    return getattr(types, _TOOL_ACTIONS[kind])
+
+
+def _base(name: str) -> Any:
+    return getattr(importlib.import_module("openenv.core.env_server.types"), name)
+
+
+def _interface() -> type:
+    interfaces = importlib.import_module("openenv.core.env_server.interfaces")
+    kind: type = interfaces.Environment
+    return kind
+
+
+def _first_found(names: Sequence[str]) -> str:
+    """Return the first module that there is; the last name if there is none."""
+    for name in names[:-1]:
+        try:
+            if importlib.util.find_spec(name) is not None:
+                return name
+        except ModuleNotFoundError:
+            pass
+    return names[-1]
+
+
+def _forget(before: set[str]) -> None:
+    """Make the next import begin anew."""
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+    sys.meta_path[:] = [f for f in sys.meta_path if type(f).__module__ != upstream.__name__]
