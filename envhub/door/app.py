@@ -11,8 +11,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
-from envhub.door import http
+from envhub.door import http, tasks, tools
 from envhub.door.bodies import InvalidBody
+from envhub.door.kept import KeptSessions
 from envhub.door.origin import SameOrigin
 from envhub.door.stream import stream
 
@@ -28,6 +29,11 @@ OPENENV: tuple[BaseRoute, ...] = (
     Route("/reset", http.reset, methods=["POST"]),
     Route("/step", http.step, methods=["POST"]),
     Route("/openapi.json", http.document),
+    Route("/mcp", tools.call, methods=["POST"]),
+    WebSocketRoute("/mcp", tools.converse),
+    Route("/list_environments", tasks.name),
+    Route("/{env_name}/splits", tasks.splits),
+    Route("/{env_name}/{task_method}", tasks.task, methods=["POST"]),
 )
 
 
@@ -53,6 +59,7 @@ def create_app(hub: Hub, *, default: str | None, host: str = "127.0.0.1") -> Sta
         },
     )
     app.state.hub = hub
+    app.state.sessions = KeptSessions(hub)
     app.state.default = default
     return app
 

@@ -74,6 +74,16 @@ def step_arguments(headers: Headers, body: bytes) -> tuple[bytes, bytes]:
     return _dumped(action), _dumped(arguments) if arguments else b""
 
 
+def task_arguments(path: str, headers: Headers, body: bytes) -> dict[str, Any]:
+    """Return what a request of the task API names.
+
+    Raises: as `step_arguments`.
+    """
+    from envhub.door.envelopes import TASK_BODIES
+
+    return _sent(TASK_BODIES[path], _loaded(headers, body))
+
+
 def _loaded(headers: Headers, body: bytes) -> Any:
     if not _is_json(headers.get("content-type", "")):
         return body.decode(errors="replace")  # a text is no object: the model will say so

@@ -79,6 +79,31 @@ class StepBody(BaseModel):
     request_id: str | None = Field(default=None, max_length=255)
 
 
+class SplitBody(_Message):
+    """Names a split."""
+
+    split: str
+
+
+class TaskBody(SplitBody):
+    """Names one task of a split."""
+
+    index: int
+
+
+class RangeBody(SplitBody):
+    """Names some tasks of a split; without an end, all from the start."""
+
+    start: int | None = None
+    stop: int | None = None
+
+
+TASK_BODIES: dict[str, type[BaseModel]] = {
+    "tasks": SplitBody,
+    "num_tasks": SplitBody,
+    "task": TaskBody,
+    "task_range": RangeBody,
+}
 BY_TYPE: dict[str, type[_Message]] = {
     "reset": ResetMessage,
     "step": StepMessage,
@@ -88,20 +113,18 @@ BY_TYPE: dict[str, type[_Message]] = {
 }
 
 MAX_KEYS = 100  # a frame has room for a million, and nobody reads as many errors
-_INVALID_REQUEST = -32600
-_INTERNAL_ERROR = -32603
 
 
 def errors_in(model: type[BaseModel], message: dict[str, Any]) -> str | None:
     """Return pydantic's list of errors as JSON, or None if `message` fits the model."""
     try:
-        model.model_validate(_bounded(model, message))
+        model.model_validate(bounded(model, message))
     except ValidationError as error:
         return dumped([dict(e) for e in error.errors()])
     return None
 
 
-def _bounded(model: type[BaseModel], message: dict[str, Any]) -> dict[str, Any]:
+def bounded(model: type[BaseModel], message: dict[str, Any]) -> dict[str, Any]:
     """Return as many keys of `message` as are judged: each unknown one is an error's worth."""
     if len(message) <= MAX_KEYS:
         return message
@@ -118,18 +141,3 @@ def dumped(errors: list[dict[str, Any]]) -> str:
         return to_json(errors, inf_nan_mode="null").decode()
     except PydanticSerializationError:  # a lone surrogate
         return json.dumps([{**error, "input": None} for error in errors])
-
-
-def answer_mcp(data: dict[str, Any]) -> str:
-    """Return the JSON-RPC reply of an environment that has no MCP server, as JSON."""
-    try:
-        request = JsonRpcRequest.model_validate(_bounded(JsonRpcRequest, data))
-    except ValidationError as error:
-        return _rpc_error(None, _INVALID_REQUEST, f"Invalid request: {error}")
-    return _rpc_error(request.id, _INTERNAL_ERROR, "Environment does not support MCP")
-
-
-def _rpc_error(request_id: str | int | None, code: int, message: str) -> str:
-    error = {"code": code, "message": message, "data": None}
-    reply = {"jsonrpc": "2.0", "id": request_id, "error": error}
-    return json.dumps(reply, separators=(",", ":"))

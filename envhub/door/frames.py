@@ -31,7 +31,7 @@ from envhub.errors import (
 )
 from envhub_sandbox import Receipt, SandboxError
 
-Verb = Literal["reset", "step", "state", "close", "receipt"]
+Verb = Literal["reset", "step", "state", "mcp", "close", "receipt"]
 NORMAL, BROKEN = 1000, 1011  # close codes (RFC 6455, 7.4.1)
 Failure = EnvhubError | SandboxError  # what a call to the hub may raise
 FAILURES = (EnvhubError, SandboxError)
@@ -43,7 +43,8 @@ class Request(msgspec.Struct, frozen=True):
 
     Args:
         verb: what to do.
-        data: the action of a step or the options of a reset, as a JSON object.
+        data: the action of a step, the options of a reset, or a JSON-RPC request, as a JSON
+            object.
     """
 
     verb: Verb
@@ -96,8 +97,8 @@ def parse(frame: str | None) -> Request | Answer:
 def _request(envelope: _Envelope) -> Request | None:
     data = bytes(envelope.data)
     match envelope.type:
-        case "step" if data.startswith(b"{"):
-            return Request("step", data)
+        case "step" | "mcp" if data.startswith(b"{"):
+            return Request(envelope.type, data)
         case "reset" if not data or data.startswith(b"{"):
             return Request("reset", data or b"{}")
         case "state" | "close" | "receipt" if not data:
@@ -126,8 +127,6 @@ def _parse_slowly(frame: str) -> Request | Answer:
     errors = envelopes.errors_in(envelopes.BY_TYPE[kind], message)
     if errors is not None:
         return Answer(_invalid_message(errors))
-    if kind == "mcp":
-        return Answer(f'{{"type":"mcp","data":{envelopes.answer_mcp(message["data"])}}}')
     # Dumped again, not forwarded: what msgspec refused may be no JSON but Python's dialect
     # of it (NaN, Infinity) or a lone surrogate; this form is read alike by both libraries.
     return Request(msgspec.convert(kind, Verb), json.dumps(message.get("data", {})).encode())
@@ -149,6 +148,11 @@ def state(payload: bytes) -> Answer:
         RemoteProtocolError: the worker's payload is not one JSON object.
     """
     return Answer(f'{{"type":"state","data":{json_object(payload)}}}')
+
+
+def mcp(reply: str) -> Answer:
+    """Return the frame around a JSON-RPC reply."""
+    return Answer(f'{{"type":"mcp","data":{reply}}}')
 
 
 def receipt(live: Receipt) -> Answer:
@@ -212,9 +216,9 @@ def refused(failure: Failure, name: str) -> Answer:
     return Answer(error("FACTORY_ERROR", message, factory_name=name), NORMAL)
 
 
-def unknown_session(session_id: str) -> Answer:
-    """Return what a client is told that wants to attach to a session by its id."""
-    return Answer(error("SESSION_ERROR", f"Unknown session_id: {session_id}"), NORMAL)
+def not_attached(why: str) -> Answer:
+    """Return what a client is told that cannot attach to the session that it names."""
+    return Answer(error("SESSION_ERROR", why), NORMAL)
 
 
 def internal() -> Answer:

@@ -82,7 +82,7 @@ async def metadata(request: Request) -> Response:
         }
         return Response(_ENCODER.encode(found), media_type=_JSON)
 
-    return await _attend(request, describe)
+    return await attend(request, describe)
 
 
 async def schema(request: Request) -> Response:
@@ -100,7 +100,7 @@ async def schema(request: Request) -> Response:
         text = ",".join(f'"{name}":{value}' for name, value in schemas.items())
         return Response(f"{{{text}}}", media_type=_JSON)
 
-    return await _attend(request, describe)
+    return await attend(request, describe)
 
 
 async def state(request: Request) -> Response:
@@ -112,7 +112,7 @@ async def state(request: Request) -> Response:
         with session.held_to_protocol():
             return Response(json_object(payload), media_type=_JSON)
 
-    return await _in_fresh_session(request, manifest.name, read)
+    return await in_fresh_session(request, manifest.name, read)
 
 
 async def reset(request: Request) -> Response:
@@ -125,7 +125,7 @@ async def reset(request: Request) -> Response:
         with session.held_to_protocol():
             return _result(observed.payload)
 
-    return await _in_fresh_session(request, manifest.name, begin)
+    return await in_fresh_session(request, manifest.name, begin)
 
 
 async def step(request: Request) -> Response:
@@ -138,7 +138,7 @@ async def step(request: Request) -> Response:
         with session.held_to_protocol():
             return _result(observed.payload)
 
-    return await _in_fresh_session(request, manifest.name, take)
+    return await in_fresh_session(request, manifest.name, take)
 
 
 def _result(payload: bytes) -> Response:
@@ -156,9 +156,11 @@ def _result(payload: bytes) -> Response:
     return Response(_ENCODER.encode(result), media_type=_JSON)
 
 
-async def _in_fresh_session(
+async def in_fresh_session(
     request: Request, name: str, use: Callable[[Session], Awaitable[Response]]
 ) -> Response:
+    """Return what `use` makes of a session that is opened for it, and closed after it."""
+
     async def work() -> Response:
         session = await hub_of(request).open(name)
         tier = session.receipt.tier
@@ -170,10 +172,10 @@ async def _in_fresh_session(
             with anyio.CancelScope(shield=True):
                 await session.aclose()
 
-    return await _attend(request, work)
+    return await attend(request, work)
 
 
-async def _attend(request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
+async def attend(request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
     """Return what `work` returns, or the reply to its failure.
 
     `work` is cancelled when the client goes away meanwhile.

@@ -38,6 +38,20 @@ _STEP = {
 }
 
 
+_RPC = {
+    "type": "object",
+    "required": ["jsonrpc", "method"],
+    "properties": {
+        "jsonrpc": {"const": "2.0"},
+        "method": {"type": "string"},
+        "params": _OBJECT,
+        "id": {"type": ["string", "integer", "null"]},
+    },
+    "additionalProperties": False,
+}
+_TASK = {"type": "object", "required": ["split"], "properties": {"split": {"type": "string"}}}
+
+
 def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema}}}
 
@@ -70,5 +84,11 @@ def document(prefix: str) -> dict[str, Any]:
             "/state": {"get": _operation("State of a fresh environment", _OBJECT)},
             "/reset": {"post": _operation("Begin an episode", _RESULT, _RESET)},
             "/step": {"post": _operation("Take one action", _RESULT, _STEP, required=True)},
+            "/mcp": {"post": _operation("List and call tools (JSON-RPC)", _OBJECT, _RPC)},
+            "/list_environments": {"get": _operation("Its name, in a list", {"type": "array"})},
+            "/{env_name}/splits": {"get": _operation("Its splits", {"type": "array"})},
+            "/{env_name}/{task_method}": {
+                "post": _operation("Tasks, num_tasks, task or task_range", _OBJECT, _TASK)
+            },
         },
     }

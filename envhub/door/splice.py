@@ -42,6 +42,15 @@ def json_array(payload: bytes) -> str:
     return _checked(payload, "[", "array")
 
 
+def json_value(payload: bytes) -> str:
+    """Return `payload` as text, if it is one JSON value that `json.loads` reads.
+
+    Raises:
+        RemoteProtocolError: it is anything else.
+    """
+    return _checked(payload, "", "value")
+
+
 def may_hold_a_long_number(payload: bytes) -> bool:
     """Return False only if `payload` has no integer that is too long for `json.loads`."""
     return len(payload) >= len(_LONG_NUMBER) and _LONG_NUMBER in payload.translate(_DIGITS)

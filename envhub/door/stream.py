@@ -19,8 +19,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from envhub.door import frames
 from envhub.door.address import hub_of, manifest_of
+from envhub.door.kept import Kept, KeptSessions, NotAttached
 
 if TYPE_CHECKING:
+    from envhub.door.rpc import Caller
     from envhub.hub.hub import Hub
     from envhub.hub.session import Session
 
@@ -89,6 +91,9 @@ class Stream:
         self._name = name
         self._inbox = Inbox()
         self._session: Session | None = None
+        self._sessions: KeptSessions = websocket.app.state.sessions
+        self._kept: Kept | None = None  # the session with its id, if it has one
+        self._caller: Caller | None = None
         self._tasks = anyio.create_task_group()
         self._is_open = True
         self._is_lost = False  # the episode, with the process that it ran in
@@ -101,8 +106,7 @@ class Stream:
                 await self._converse()
                 self._tasks.cancel_scope.cancel()
         finally:
-            if self._session is not None:
-                await self._session.aclose()
+            await self._leave()
         await self._hang_up(frames.NORMAL)
 
     async def _listen(self) -> None:
@@ -136,7 +140,7 @@ class Stream:
 
     async def _ask(self, session: Session, request: frames.Request) -> frames.Answer:
         """Return the answer to a request that only the session can answer."""
-        if self._is_lost and request.verb not in ("reset", "receipt"):
+        if self._is_lost and request.verb not in ("reset", "receipt", "mcp"):
             return frames.episode_lost()
         try:
             match request.verb:
@@ -149,6 +153,8 @@ class Stream:
                     observed = await session.step_raw(request.data, form="json")
                     with session.held_to_protocol():
                         return frames.observation(observed.payload)
+                case "mcp":
+                    return frames.mcp(await self._tools(session, request.data))
                 case "receipt":
                     return frames.receipt(session.receipt)
                 case _:
@@ -162,14 +168,38 @@ class Stream:
     async def _open(self) -> Session | None:
         """Return the session, or None when the client was told that there is none."""
         wanted = self._websocket.query_params.get("session_id")
-        if wanted:  # names a session made over HTTP, and of those there are none
-            await self._say(frames.unknown_session(wanted))
-            return None
+        if wanted:
+            try:
+                self._kept = self._sessions.attach(self._name, wanted)
+            except NotAttached as error:
+                await self._say(frames.not_attached(str(error)))
+                return None
+            return self._kept.session
         try:
             self._session = await self._hub.open(self._name)
         except frames.FAILURES as failure:
             await self._say(frames.refused(failure, self._name))
         return self._session
+
+    async def _tools(self, session: Session, data: bytes) -> str:
+        """Return the reply to a JSON-RPC request."""
+        from envhub.door import rpc  # brings pydantic, which a step need not pay
+
+        if self._caller is None:
+            self._caller = rpc.Caller(
+                self._hub, self._sessions, self._name, session, self._kept
+            )
+        return await rpc.answer_text(self._caller, data)
+
+    async def _leave(self) -> None:
+        """Close the session, or leave it to whoever has its id."""
+        if self._kept is not None:
+            with anyio.CancelScope(shield=True):
+                await self._sessions.detach(self._kept)
+        elif self._session is not None:
+            if self._caller is not None and self._caller.kept is not None:
+                self._sessions.forget(self._caller.kept)
+            await self._session.aclose()
 
     async def _say(self, answer: frames.Answer) -> None:
         """Send a frame, and close the connection after it if it is the last.

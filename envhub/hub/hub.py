@@ -255,10 +255,14 @@ class Hub:
         return self._described[name]
 
     def variables_not_allowed(self) -> dict[str, list[str]]:
-        """Return by environment which variables its manifest names and it does not get."""
+        """Return by environment which variables it asks for and has in no way."""
         asked = {name: self.catalog[name] for name in self.catalog.names()}
         missing = {
-            name: [v for v in manifest.variables if v not in self._variables]
+            name: [
+                variable
+                for variable in manifest.variables
+                if variable not in self._variables | manifest.variable_defaults.keys()
+            ]
             for name, manifest in asked.items()
         }
         return {name: variables for name, variables in missing.items() if variables}

@@ -22,6 +22,8 @@ from envhub.wire.messages import (
     Described,
     Form,
     GetState,
+    Invoke,
+    Invoked,
     Observed,
     Reply,
     Request,
@@ -154,6 +156,22 @@ class Session:
         reply = await self._call("state", lambda op: GetState(op, form))
         with self.held_to_protocol():
             return calls.expect(reply, StateRead).payload
+
+    async def invoke_raw(self, method: str, params: bytes) -> bytes:
+        """Do something beside the episode, and return its result; JSON both ways.
+
+        Args:
+            method: "tools/list", "tools/call", or a method of OpenEnv's task API.
+            params: a mapping.
+
+        Raises:
+            UsageError: the environment has no such thing.
+            EnvironmentFailed: it raised.
+            WorkerError: its process ended, or was killed at a limit or a step's deadline.
+        """
+        reply = await self._call("step", lambda op: Invoke(op, method, params))
+        with self.held_to_protocol():
+            return calls.expect(reply, Invoked).result
 
     def held_to_protocol(self) -> AbstractContextManager[None]:
         """Kill the process if, in this block, its last payload turns out to be none.

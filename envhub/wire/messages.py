@@ -79,6 +79,20 @@ class GetState(Message, frozen=True):
     form: Form
 
 
+class Invoke(Message, frozen=True):
+    """Do something beside the episode: OpenEnv's tools and tasks. In JSON, both ways.
+
+    Args:
+        op: number of this call; the reply repeats it.
+        method: such as "tools/list", or the name of a method of the task API.
+        params: a mapping.
+    """
+
+    op: Op
+    method: Annotated[str, Meta(max_length=64)]
+    params: bytes
+
+
 class Close(Message, frozen=True):
     """Let the environment close, then end the process."""
 
@@ -137,6 +151,13 @@ class StateRead(Message, frozen=True):
 
     op: Op
     payload: bytes
+
+
+class Invoked(Message, frozen=True):
+    """The answer to Invoke: a JSON value, never decoded in the hub."""
+
+    op: Op
+    result: bytes
 
 
 class Closed(Message, frozen=True):
@@ -208,8 +229,8 @@ class AgentEnded(Message, frozen=True):
     detail: int
 
 
-Request = Describe | Reset | Step | GetState | Close
-Reply = Described | Observed | StateRead | Closed | Failed
+Request = Describe | Reset | Step | GetState | Invoke | Close
+Reply = Described | Observed | StateRead | Invoked | Closed | Failed
 BrokerRequest = OpenAgent | KillAgent
 BrokerReply = AgentOpened | AgentRefused | AgentEnded
 

@@ -35,6 +35,8 @@ from envhub.wire.messages import (
     Failed,
     Form,
     GetState,
+    Invoke,
+    Invoked,
     Observed,
     Reply,
     Request,
@@ -125,6 +127,8 @@ class Answering:
                 return (yield from self._step(request))
             case GetState():
                 return (yield from self._state(request))
+            case Invoke():
+                return (yield from self._invoke(request))
             case Close():
                 if self._environment is not None and hasattr(self._environment, "close"):
                     yield self._environment.close, (), {}
@@ -164,6 +168,16 @@ class Answering:
         fields = self._signature.state.dump(value)
         encode = schema.encode_openenv if request.form == "json" else schema.encode_native
         return StateRead(request.op, encode(fields))
+
+    def _invoke(self, request: Invoke) -> Work:
+        yield from self._construct()
+        if not hasattr(self._environment, "invoke"):
+            tools = request.method.startswith("tools/")
+            what = f"{request.method} is not supported for this environment"
+            raise UsageError("Environment does not support MCP" if tools else what)
+        params = _mapping(request.params, "json")
+        value = yield self._method("invoke"), (request.method, params), {}
+        return Invoked(request.op, schema.encode_openenv(value))
 
     def _observed(self, op: int, value: Any, form: Form) -> Reply:
         got = schema.outcome(self._signature.observation, value, form)

@@ -7,6 +7,7 @@ methods that upstream's server calls, since authors override them.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 import inspect
@@ -18,7 +19,7 @@ from typing import Any
 
 from envhub.authoring import schema
 from envhub.authoring.schema import ModelCodec, Signature
-from envhub.worker import upstream
+from envhub.worker import tasks, tools, upstream
 from envhub.worker.upstream import Made
 
 _TOOL_ACTIONS = {"list_tools": "ListToolsAction", "call_tool": "CallToolAction"}
@@ -78,12 +79,18 @@ def hosted(made: Made, folder: str) -> tuple[type, Signature, bool]:
         None,
         _ObservationCodec(made.reset_observation) if made.reset_observation else None,
     )
-    on_loop = known is None or any(_overrides(known, name) for name in ("reset", "step"))
+    tools = made.action in map(_tool, _TOOL_ACTIONS)
+    waits = known is None or any(_overrides(known, name) for name in ("reset", "step"))
+    on_loop = tools or waits or hasattr(known, "mcp_session")
     return environment, signature, on_loop
 
 
 class _Hosted:
-    """One environment of theirs. `reset_async` and `step_async` are there if it has its own."""
+    """One environment of theirs. `reset_async` and `step_async` are there if it has its own.
+
+    One with tools has them on the event loop, in one conversation with its tools' server that
+    lasts as long as the process: what a tool remembers, it remembers from call to call.
+    """
 
     made: Made
     folder: str
@@ -91,9 +98,12 @@ class _Hosted:
     def __init__(self) -> None:
         os.chdir(self.folder)
         self._theirs = self.made.factory()
+        self._tools = tools.Tools(self._theirs, self.made.action)
         for name in ("reset", "step"):
             if _overrides(type(self._theirs), name):
                 setattr(self, f"{name}_async", partial(self._call_async, f"{name}_async"))
+        if self._tools.there:
+            self.invoke_async = self._invoke
 
     def reset(self, **options: Any) -> Any:
         return self._call("reset", **options)
@@ -105,6 +115,18 @@ class _Hosted:
     def state(self) -> Any:
         return self._theirs.state
 
+    def invoke(self, method: str, params: dict[str, Any]) -> Any:
+        return tasks.answer(self._theirs, method, params)
+
+    async def _invoke(self, method: str, params: dict[str, Any]) -> Any:
+        if method not in tools.METHODS:
+            return await asyncio.to_thread(self.invoke, method, params)
+        return await self._tools.answer(method, params, self._step_once)
+
+    async def _step_once(self, action: Any) -> Any:
+        twin = getattr(self, "step_async", None)
+        return await twin(action) if twin is not None else self.step(action)
+
     def close(self) -> None:
         close = getattr(self._theirs, "close", None)
         if callable(close):
@@ -115,6 +137,7 @@ class _Hosted:
         return method(*arguments, **_taken(method, options, skip=len(arguments)))
 
     async def _call_async(self, name: str, *arguments: Any, **options: Any) -> Any:
+        await self._tools.converse()
         return await self._call(name, *arguments, **options)
 
 

@@ -1,0 +1,114 @@
+"""Sessions that clients make over HTTP and name by an id: OpenEnv's tool clients do.
+
+Such a client makes a session by POST /mcp, attaches a WebSocket to it by its id, and calls
+tools over HTTP meanwhile. One that crashes never closes it; so a session that nobody is
+attached to, and nobody has called for a while, goes when another is wanted.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from envhub.hub.hub import Hub
+    from envhub.hub.session import Session
+
+IDLE_S = 900.0  # an agent may think for minutes
+
+
+class NotAttached(Exception):
+    """A WebSocket cannot have the session that it names; the message says why."""
+
+
+@dataclass(eq=False)
+class Kept:
+    """One session with an id.
+
+    Args:
+        key: its id, which nobody can guess.
+        name: of the environment.
+        session: open.
+        attached: a WebSocket has it.
+        closing: it is closed as soon as none has.
+    """
+
+    key: str
+    name: str
+    session: Session
+    attached: bool = False
+    closing: bool = False
+    used: float = field(default_factory=time.monotonic)
+
+
+class KeptSessions:
+    """Those of one door. The hub closes what is left when it closes.
+
+    Args:
+        hub: where they are opened.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._kept: dict[str, Kept] = {}
+
+    async def create(self, name: str) -> Kept:
+        """Open a session of an environment.
+
+        Raises: as `Hub.open`.
+        """
+        await self._forget_idle()
+        return self.adopt(name, await self._hub.open(name))
+
+    def adopt(self, name: str, session: Session, *, attached: bool = False) -> Kept:
+        """Give an open session an id."""
+        kept = Kept(str(uuid.uuid4()), name, session, attached)
+        self._kept[kept.key] = kept
+        return kept
+
+    def find(self, name: str, key: str) -> Kept | None:
+        """Return an environment's session of that id, which is used now."""
+        kept = self._kept.get(key)
+        if kept is None or kept.name != name:
+            return None
+        kept.used = time.monotonic()
+        return kept
+
+    def attach(self, name: str, key: str) -> Kept:
+        """Return the session of that id, for one WebSocket alone.
+
+        Raises:
+            NotAttached: there is none, or another WebSocket has it.
+        """
+        kept = self.find(name, key)
+        if kept is None:
+            raise NotAttached(f"Unknown session_id: {key}")
+        if kept.attached:
+            raise NotAttached(f"Session {key} already has an attached WebSocket")
+        kept.attached = True
+        return kept
+
+    async def detach(self, kept: Kept) -> None:
+        """Note that the WebSocket is gone; close the session if that was wanted meanwhile."""
+        kept.attached = False
+        kept.used = time.monotonic()
+        if kept.closing:
+            await self.close(kept)
+
+    async def close(self, kept: Kept) -> None:
+        """Close a session and forget its id. While it is attached, only note the wish."""
+        kept.closing = True
+        if not kept.attached and self._kept.pop(kept.key, None) is not None:
+            await kept.session.aclose()
+
+    def forget(self, kept: Kept) -> None:
+        """Forget the id of a session that is closed elsewhere."""
+        self._kept.pop(kept.key, None)
+
+    async def _forget_idle(self) -> None:
+        before = time.monotonic() - IDLE_S
+        for kept in list(self._kept.values()):
+            if not kept.attached and kept.used < before:
+                await self.close(kept)

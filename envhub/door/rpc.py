@@ -1,0 +1,169 @@
+"""JSON-RPC as OpenEnv's server speaks it: its tools, and sessions over HTTP.
+
+It resembles MCP, and is less: there is no `initialize`. Requests come by POST /mcp, where the
+HTTP status is always 200, by the WebSocket /mcp, and in frames of /ws.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from pydantic import ValidationError
+
+from envhub.door.envelopes import JsonRpcRequest, bounded
+from envhub.door.frames import FAILURES, Failure
+from envhub.door.kept import Kept, KeptSessions
+from envhub.door.splice import json_object
+from envhub.errors import CapacityError
+
+if TYPE_CHECKING:
+    from envhub.hub.hub import Hub
+    from envhub.hub.session import Session
+
+_PARSE, _INVALID, _NO_METHOD, _PARAMS, _INTERNAL, _SERVER = (
+    -32700, -32600, -32601, -32602, -32603, -32000,
+)  # fmt: skip
+_TOOLS = ("tools/list", "tools/call")
+
+
+class _Refused(Exception):
+    """The answer is an error."""
+
+    def __init__(self, code: int, message: str, data: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+
+
+@dataclass
+class Caller:
+    """Who asks: a client of one environment, on a connection that may have a session.
+
+    Args:
+        hub: where sessions are.
+        sessions: those with an id.
+        name: of the environment.
+        session: of this connection; None over HTTP.
+        kept: the same with its id, once it has one.
+    """
+
+    hub: Hub
+    sessions: KeptSessions
+    name: str
+    session: Session | None = None
+    kept: Kept | None = None
+
+
+async def answer_text(caller: Caller, text: str | bytes) -> str:
+    """Return the reply to the text of a request; never raises for what the client sent."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return _error(None, _Refused(_PARSE, "Parse error"))
+    if not isinstance(data, dict):
+        return _error(None, _Refused(_PARSE, "Parse error"))
+    return await answer(caller, data)
+
+
+async def answer(caller: Caller, data: dict[str, Any]) -> str:
+    """Return the reply to a request, as JSON."""
+    try:
+        request = JsonRpcRequest.model_validate(bounded(JsonRpcRequest, data))
+    except ValidationError as error:
+        return _error(None, _Refused(_INVALID, f"Invalid request: {error}"))
+    try:
+        result = await _result(caller, request)
+    except _Refused as refused:
+        return _error(request.id, refused)
+    except FAILURES as failure:
+        return _error(request.id, _Refused(_INTERNAL, str(failure)))
+    return f'{{"jsonrpc":"2.0","id":{json.dumps(request.id)},"result":{result}}}'
+
+
+def refused(failure: Failure, name: str) -> str:
+    """Return what a client is told of a session that could not be opened."""
+    return _error(None, _not_opened(failure, name))
+
+
+async def _result(caller: Caller, request: JsonRpcRequest) -> str:
+    match request.method:
+        case "openenv/session/create":
+            return json.dumps({"session_id": (await _created(caller)).key})
+        case "openenv/session/close":
+            return json.dumps(await _closed(caller, request.params.get("session_id")))
+        case "tools/call" if not request.params.get("name"):
+            raise _Refused(_PARAMS, "Missing 'name' in params")
+        case method if method in _TOOLS:
+            params = json.dumps(request.params).encode()
+            async with _session(caller, request.params.get("session_id")) as session:
+                result = await session.invoke_raw(method, params)
+                with session.held_to_protocol():
+                    return json_object(result)
+    raise _Refused(_NO_METHOD, f"Method not found: {request.method}")
+
+
+async def _created(caller: Caller) -> Kept:
+    if caller.session is not None:
+        if caller.kept is None:
+            adopt = caller.sessions.adopt
+            caller.kept = adopt(caller.name, caller.session, attached=True)
+        return caller.kept
+    try:
+        return await caller.sessions.create(caller.name)
+    except FAILURES as failure:
+        raise _not_opened(failure, caller.name) from None
+
+
+async def _closed(caller: Caller, key: Any) -> dict[str, Any]:
+    if not key:
+        raise _Refused(_PARAMS, "Invalid params - 'session_id' is required")
+    kept = _kept(caller, key)
+    if kept is caller.kept:
+        message = "Cannot close active WebSocket-managed session via MCP method"
+        raise _Refused(_INVALID, message)
+    attached = kept.attached
+    with anyio.CancelScope(shield=True):
+        await caller.sessions.close(kept)
+    done = {"session_id": kept.key, "closed": not attached}
+    return {**done, "closing": True} if attached else done
+
+
+@asynccontextmanager
+async def _session(caller: Caller, key: Any) -> AsyncIterator[Session]:
+    """Hold the session that is meant: this connection's, one by its id, or a fresh one."""
+    if caller.session is not None:
+        yield caller.session
+    elif key:
+        yield _kept(caller, key).session
+    else:
+        session = await caller.hub.open(caller.name)
+        try:
+            yield session
+        finally:
+            with anyio.CancelScope(shield=True):
+                await session.aclose()
+
+
+def _kept(caller: Caller, key: Any) -> Kept:
+    kept = caller.sessions.find(caller.name, key) if isinstance(key, str) else None
+    if kept is None:
+        raise _Refused(_PARAMS, f"Unknown session_id: {key}")
+    return kept
+
+
+def _not_opened(failure: Failure, name: str) -> _Refused:
+    if isinstance(failure, CapacityError):
+        counts = {"active_sessions": failure.active, "max_sessions": failure.limit}
+        return _Refused(_SERVER, str(failure), counts)
+    return _Refused(_SERVER, str(failure), {"factory_name": name})
+
+
+def _error(request_id: str | int | None, refused: _Refused) -> str:
+    error = {"code": refused.code, "message": str(refused), "data": refused.data}
+    reply = {"jsonrpc": "2.0", "id": request_id, "error": error}
+    return json.dumps(reply, separators=(",", ":"))

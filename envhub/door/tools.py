@@ -1,0 +1,64 @@
+"""OpenEnv's routes for tools: POST /mcp, and the WebSocket /mcp with a session of its own."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from envhub.door import bodies, http
+from envhub.door.address import hub_of, manifest_of
+from envhub.door.frames import FAILURES, NORMAL
+
+if TYPE_CHECKING:
+    from envhub.door.rpc import Caller
+
+
+async def call(request: Request) -> Response:
+    """Answer one JSON-RPC request; the status is 200 whatever went wrong."""
+    from envhub.door import rpc
+
+    manifest = manifest_of(request)
+    body = await bodies.read(request)
+    caller = rpc.Caller(hub_of(request), request.app.state.sessions, manifest.name)
+
+    async def answer() -> Response:
+        return Response(await rpc.answer_text(caller, body), media_type="application/json")
+
+    return await http.attend(request, answer)
+
+
+async def converse(websocket: WebSocket) -> None:
+    """Answer JSON-RPC requests, one in each frame, in a session of this connection's own."""
+    from envhub.door import rpc
+
+    manifest, hub = manifest_of(websocket), hub_of(websocket)
+    await websocket.accept()
+    with suppress(WebSocketDisconnect):
+        try:
+            session = await hub.open(manifest.name)
+        except FAILURES as failure:
+            await websocket.send_text(rpc.refused(failure, manifest.name))
+            await websocket.close(NORMAL)
+            return
+        sessions = websocket.app.state.sessions
+        caller = rpc.Caller(hub, sessions, manifest.name, session)
+        try:
+            await _answer_all(websocket, caller)
+        finally:
+            if caller.kept is not None:
+                sessions.forget(caller.kept)
+            with anyio.CancelScope(shield=True):
+                await session.aclose()
+
+
+async def _answer_all(websocket: WebSocket, caller: Caller) -> None:
+    from envhub.door import rpc
+
+    while True:
+        text = await websocket.receive_text()
+        await websocket.send_text(await rpc.answer_text(caller, text))

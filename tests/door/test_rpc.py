@@ -1,0 +1,213 @@
+"""JSON-RPC at the door, against a real hub: tools there are none, sessions there are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from envhub import Hub
+from envhub.door import kept
+
+ENVS = Path(__file__).parents[2] / "envs"
+CREATE, CLOSE, LIST = "openenv/session/create", "openenv/session/close", "tools/list"
+
+
+class Client:
+    """Speaks JSON-RPC over HTTP."""
+
+    def __init__(self, address: str, hub: Hub) -> None:
+        self.address = address
+        self.hub = hub
+        self.url = f"ws://{address}/envs/echo"
+
+    async def post(self, body: str, path: str = "/envs/echo/mcp") -> tuple[int, Any]:
+        def exchange() -> tuple[int, Any]:
+            connection = HTTPConnection(self.address, timeout=30)
+            try:
+                connection.request("POST", path, body, {"content-type": "application/json"})
+                reply = connection.getresponse()
+                return reply.status, json.loads(reply.read())
+            finally:
+                connection.close()
+
+        return await anyio.to_thread.run_sync(exchange)
+
+    async def until_all_have_gone(self) -> None:
+        with anyio.fail_after(30):
+            while self.hub.active_sessions:  # noqa: ASYNC110 (no event says so)
+                await anyio.sleep(0.01)
+
+    async def call(self, method: str, **params: Any) -> Any:
+        status, reply = await self.post(request(method, **params))
+        assert (status, reply["id"]) == (200, 7)
+        return reply.get("result", reply.get("error"))
+
+
+def request(method: str, **params: Any) -> str:
+    return json.dumps({"jsonrpc": "2.0", "method": method, "params": params, "id": 7})
+
+
+@pytest.fixture
+async def client(served: Any) -> AsyncIterator[Client]:
+    async with Hub(ENVS, max_sessions=3, queue_s=0.1) as hub, served(hub, "echo") as address:
+        yield Client(address, hub)
+
+
+async def say(websocket: Any, frame: dict[str, Any]) -> Any:
+    await websocket.send(json.dumps(frame))
+    with anyio.fail_after(30):
+        return json.loads(await websocket.recv())
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ("{", -32700, "Parse error"),
+        ("[1]", -32700, "Parse error"),
+        ("\xff", -32700, "Parse error"),
+        ("[" * 100_000, -32700, "Parse error"),
+        ("{}", -32600, "Invalid request: 2 validation errors for JsonRpcRequest"),
+        (request("initialize"), -32601, "Method not found: initialize"),
+        (request(LIST), -32603, "Environment does not support MCP"),
+        (request("tools/call"), -32602, "Missing 'name' in params"),
+        (request(LIST, session_id="x"), -32602, "Unknown session_id: x"),
+        (request(LIST, session_id=[1]), -32602, "Unknown session_id: [1]"),
+        (request(CLOSE), -32602, "Invalid params - 'session_id' is required"),
+        (request(CLOSE, session_id="x"), -32602, "Unknown session_id: x"),
+    ],
+)
+async def test_what_is_wrong_is_in_the_answer(
+    client: Client, body: str, code: int, message: str
+) -> None:
+    status, reply = await client.post(body)
+
+    assert status == 200
+    assert reply["error"]["code"] == code
+    assert reply["error"]["message"].startswith(message)
+    assert client.hub.active_sessions == 0
+
+
+async def test_a_session_is_made_over_http_played_over_websocket_and_closed(
+    client: Client,
+) -> None:
+    key = (await client.call(CREATE))["session_id"]
+    async with connect(f"{client.url}/ws?session_id={key}") as websocket:
+        await say(websocket, {"type": "reset"})
+        await say(websocket, {"type": "step", "data": {"message": "here"}})
+        assert client.hub.active_sessions == 1
+    async with connect(f"{client.url}/ws?session_id={key}") as websocket:
+        state = await say(websocket, {"type": "state"})  # of the same episode
+
+    assert state["data"]["last"] == "here"
+    assert await client.call(CLOSE, session_id=key) == {"session_id": key, "closed": True}
+    assert client.hub.active_sessions == 0
+
+
+async def test_one_that_is_attached_closes_when_it_is_left(client: Client) -> None:
+    key = (await client.call(CREATE))["session_id"]
+    async with connect(f"{client.url}/ws?session_id={key}") as websocket:
+        await say(websocket, {"type": "reset"})
+        done = await client.call(CLOSE, session_id=key)
+        still = await say(websocket, {"type": "state"})
+    await client.until_all_have_gone()
+
+    assert done == {"session_id": key, "closed": False, "closing": True}
+    assert still["type"] == "state"
+    assert (await client.call(LIST, session_id=key))["code"] == -32602
+
+
+async def test_nobody_attaches_to_what_is_another_s(client: Client) -> None:
+    key = (await client.call(CREATE))["session_id"]
+    async with connect(f"{client.url}/ws?session_id={key}") as first:
+        await say(first, {"type": "reset"})
+        for url, why in (
+            (f"{client.url}/ws?session_id={key}", f"Session {key} already has an attached"),
+            (f"{client.url}/ws?session_id=guess", "Unknown session_id: guess"),
+            (f"ws://{client.address}/envs/coding/ws?session_id={key}", "Unknown session_id"),
+        ):
+            async with connect(url) as second:
+                told = json.loads(await second.recv())
+                with pytest.raises(ConnectionClosed):
+                    await second.recv()
+            assert told["data"]["code"] == "SESSION_ERROR"
+            assert told["data"]["message"].startswith(why)
+
+
+async def test_the_session_of_a_websocket_has_an_id_while_it_lives(client: Client) -> None:
+    def frame(method: str, **params: Any) -> dict[str, Any]:
+        return {"type": "mcp", "data": json.loads(request(method, **params))}
+
+    async with connect(f"{client.url}/ws") as websocket:
+        made = await say(websocket, frame(CREATE))
+        again = await say(websocket, frame(CREATE))
+        key = made["data"]["result"]["session_id"]
+        own = await say(websocket, frame(CLOSE, session_id=key))
+        tools = await client.call(LIST, session_id=key)
+
+    assert made == again
+    assert own["data"]["error"]["code"] == -32600
+    assert tools["message"] == "Environment does not support MCP"  # and it was found
+    await client.until_all_have_gone()
+    assert (await client.call(LIST, session_id=key))["code"] == -32602
+
+
+async def test_a_websocket_for_tools_alone_has_a_session_of_its_own(client: Client) -> None:
+    async with connect(f"{client.url}/mcp") as websocket:
+        broken = await say(websocket, {})
+        tools = await say(websocket, json.loads(request(LIST)))
+        assert client.hub.active_sessions == 1
+
+    assert broken["error"]["code"] == -32600
+    assert tools["error"]["code"] == -32603
+
+
+async def test_a_full_hub_says_so_in_the_answer(client: Client) -> None:
+    for _ in range(3):
+        await client.call(CREATE)
+    full = await client.call(CREATE)
+    async with connect(f"{client.url}/mcp") as websocket:
+        told = json.loads(await websocket.recv())
+
+    assert (full["code"], full["data"]) == (-32000, {"active_sessions": 3, "max_sessions": 3})
+    assert told["error"]["code"] == -32000
+
+
+async def test_a_client_that_crashed_leaves_its_place_to_others(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upstream's server keeps such a session for ever, and is full after as many crashes."""
+    for _ in range(3):
+        await client.call(CREATE)
+    monkeypatch.setattr(kept, "IDLE_S", 0.0)
+
+    assert "session_id" in await client.call(CREATE)
+    assert client.hub.active_sessions == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "detail"),
+    [
+        ("/echo/tasks", '{"split":"train"}', 501, "list_tasks is not supported for this"),
+        ("/echo/task", '{"split":"train","index":0}', 501, "get_task is not supported"),
+        ("/other/tasks", '{"split":"train"}', 404, "unknown environment 'other'"),
+        ("/echo/tasks", "{}", 422, ""),
+        ("/echo/tasks", '{"split":"train","x":1}', 422, ""),
+        ("/echo/nothing", "{}", 404, "Not Found"),
+    ],
+)
+async def test_an_environment_without_tasks_says_so(
+    client: Client, path: str, body: str, status: int, detail: str
+) -> None:
+    got, reply = await client.post(body, f"/envs/echo{path}")
+
+    assert got == status
+    assert detail == "" or reply["detail"].startswith(detail)
