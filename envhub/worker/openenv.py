@@ -42,7 +42,6 @@ def load(package: str, app: str, folders: Sequence[str]) -> Made:
     names += [f"{package}.{module}", module]
     sys.path[:0] = folders
     os.chdir(folders[-1])
-    before = set(sys.modules)
     failures: list[Exception] = []
     for how in (upstream.replace, upstream.listen):
         noted: list[Made] = []
@@ -53,7 +52,7 @@ def load(package: str, app: str, folders: Sequence[str]) -> Made:
             failures.append(error)
         if noted:
             return noted[-1]
-        _forget(before)
+        _forget(package, folders[-1])
     if failures:
         raise failures[-1]
     raise LookupError(f"`{module}` calls neither `create_app` nor `create_fastapi_app`")
@@ -218,8 +217,10 @@ def _first_found(names: Sequence[str]) -> str:
     return names[-1]
 
 
-def _forget(before: set[str]) -> None:
-    """Make the next import begin anew."""
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+def _forget(package: str, folder: str) -> None:
+    """Make the next import of the environment begin anew; libraries stay, as some must."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if name.partition(".")[0] in ("openenv", package) or file.startswith(f"{folder}/"):
+            del sys.modules[name]
     sys.meta_path[:] = [f for f in sys.meta_path if type(f).__module__ != upstream.__name__]

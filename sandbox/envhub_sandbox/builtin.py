@@ -83,8 +83,9 @@ def _build_root(view: View, grade: Grade) -> None:
     syscalls.mount(_BASE + _NEW, _BASE + _NEW, None, syscalls.MS_BIND)
     syscalls.pivot_root(_BASE, _BASE + _OLD)
     os.chdir("/")
-    for folder in ("/proc", "/dev", *bwrap.FOLDERS):
+    for folder in ("/proc", "/dev", bwrap.IMPORTS, *bwrap.FOLDERS):
         os.makedirs(_NEW + folder, exist_ok=True)
+    syscalls.mount("tmpfs", _NEW + bwrap.IMPORTS, "tmpfs", _QUIET, "mode=755,size=256m")
     for device in DEVICES:
         _mount_point(f"/dev/{device}", folder=False)
         source = f"{_OLD}/dev/{device}"

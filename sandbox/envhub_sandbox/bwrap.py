@@ -32,7 +32,9 @@ NETWORK = "--unshare-net"  # left out in tier `standard` where the machine refus
 PROC = ("--proc", "/proc")
 HOSTS_PROC = ("--bind", "/proc", "/proc")  # where it is masked, and no other can be had
 # empty folders for what each session mounts over them; links as every distribution has them
-FOLDERS = (WORKSPACE, "/tmp", "/dev/shm", "/dev/pts")  # noqa: S108
+FOLDERS = (WORKSPACE, "/dev/shm", "/dev/pts")  # noqa: S108
+# the zygote's own, for libraries that write a file as they are imported; no session sees it
+IMPORTS = "/tmp"  # noqa: S108
 LINKS = (
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
@@ -47,13 +49,15 @@ def arguments(view: View, grade: Grade = STRICT) -> list[str]:
 
     They are passed by `--args`, for a command line can be read by every user of the host and
     the environment may hold secrets. The root is made read-only last: bubblewrap's own is a
-    tmpfs that every session of the zygote would share, and could leave files in.
+    tmpfs that every session of the zygote would share, and could leave files in. What each
+    session covers with files of its own may stay writable for the zygote.
     """
     line = [*ISOLATION, *([NETWORK] if grade.network else [])]
     for name, value in view.environment:
         line += ["--setenv", name, value]
     for folder in ("/dev", *FOLDERS):
         line += ["--dir", folder]
+    line += ["--tmpfs", IMPORTS]
     for device in DEVICES:
         line += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     for target, link in (*LINKS, *view.links):

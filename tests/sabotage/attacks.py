@@ -86,7 +86,7 @@ FILES = (
            "else: raise AssertionError", "", optional="the interpreter may have none"),
     Attack("the host's files below what was the root", "os.listdir('/tmp/oldroot/usr/share')",
            ""),
-    Attack("writing to /tmp", "os.open('/tmp', os.O_TMPFILE | os.O_WRONLY)", ""),
+    Attack("a folder of the launcher's", "os.listdir('/tmp/newroot')", ""),
     Attack("writing to a folder of another session", "open('../left', 'w')", ""),
     Attack("a device in /tmp", "os.mknod(given['tmp'] + '/device', 0o020666, 0)", ""),
     Attack("a device in /dev/shm", "os.mknod(given['shm'] + '/device', 0o020666, 0)", ""),

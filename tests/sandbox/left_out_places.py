@@ -217,6 +217,8 @@ def flags_of(line: list[str]) -> list[list[str]]:
 
 def called(flag: list[str]) -> str:
     """Return how a selector names a flag; a mask by both of its flags at once."""
+    if flag == ["--tmpfs", bwrap.IMPORTS]:
+        return " ".join(flag)
     if flag[0] == "--tmpfs" or (flag[0] == "--remount-ro" and flag[1] != "/"):
         return "--tmpfs over what is masked"
     return " ".join(flag) if flag[0] in ("--remount-ro", "--cap-drop") else flag[0]

@@ -144,6 +144,17 @@ def test_files_are_gone_with_their_session(zygote: Zygote) -> None:
     assert found == []
 
 
+def test_a_file_that_was_written_at_import_is_in_no_session(launcher: Launcher) -> None:
+    """The folder that libraries may write to then is the zygote's; each covers it."""
+    with Zygote(launcher, prepare="open('/tmp/left', 'w').write('left')") as zygote:
+        with zygote.session(FIND) as session:
+            found = session.hear()
+        written = zygote.run(LEAVE).worked  # to a folder of its own, with nothing in it
+
+    assert found == []
+    assert written
+
+
 def test_files_of_a_live_session_are_nowhere_in_another(zygote: Zygote) -> None:
     """With the control: the search finds them where they are."""
     with zygote.session(f"{LEAVE}say('left')\n{FIND}hear()") as first:

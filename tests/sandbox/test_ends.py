@@ -127,15 +127,15 @@ def test_without_the_parents_death_signal_it_would_survive(launcher: Launcher) -
         assert not wait_until(lambda: not live(started), within_s=0.3)
 
 
-def inside(session: Session) -> list[int]:
-    """The processes of a session, as the host numbers them."""
+def inside(session: Session) -> list[psutil.Process]:
+    """The processes of a session; one may end while it is looked at."""
     own = os.readlink(f"/proc/{session.pid}/ns/pid")
     found = []
     for name in os.listdir("/proc"):
         try:
             if name.isdigit() and os.readlink(f"/proc/{name}/ns/pid") == own:
-                found.append(int(name))
-        except OSError:
+                found.append(psutil.Process(int(name)))
+        except (OSError, psutil.NoSuchProcess):
             pass  # it ended, or is not ours to look at
     return found
 
@@ -143,7 +143,7 @@ def inside(session: Session) -> list[int]:
 def test_a_session_ends_with_its_daemons(zygote: Zygote) -> None:
     with zygote.session(DAEMONS) as session:
         assert session.hear() == "daemons"
-        processes = [psutil.Process(pid) for pid in inside(session)]
+        processes = inside(session)
         session.kill("deadline")
         verdict = session.wait().verdict
 
@@ -156,7 +156,7 @@ def test_a_session_that_returns_ends_with_its_daemons(zygote: Zygote) -> None:
     """The first process of a pid namespace takes the others with it."""
     with zygote.session(DAEMONS) as session:
         session.hear()
-        processes = [psutil.Process(pid) for pid in inside(session)]
+        processes = inside(session)
         session.say("return")
         verdict = session.wait().verdict
 
@@ -205,7 +205,7 @@ def test_sessions_die_with_their_zygote(launcher: Launcher) -> None:
         sessions = [zygote.session(DAEMONS) for _ in range(3)]
         for session in sessions:
             session.hear()
-        processes = [psutil.Process(pid) for session in sessions for pid in inside(session)]
+        processes = [each for session in sessions for each in inside(session)]
         parent = psutil.Process(sessions[0].pid).ppid()
         os.kill(parent, signal.SIGKILL)
 
@@ -218,7 +218,7 @@ def test_a_zygote_that_is_hung_up_on_ends_by_itself(launcher: Launcher) -> None:
     with Zygote(launcher) as zygote:
         session = zygote.session(DAEMONS)
         session.hear()
-        processes = [psutil.Process(pid) for pid in inside(session)]
+        processes = inside(session)
         zygote.launched.control.close()
 
         assert zygote.launched.process.wait(DEADLINE_S) == 0
