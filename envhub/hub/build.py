@@ -89,9 +89,10 @@ def _locked(name: str, needed: Requirements, binary: tuple[str, ...], say: Say) 
         if not lock.exists():
             say(f"{name}: resolving {len(needed.lines)} requirements")
             made = lock.with_suffix(".new")
-            flags = ("--generate-hashes", *binary, "--python", _base(needed))
+            flags = ("--generate-hashes", "--no-annotate", "--no-header", *binary)
             text = "\n".join(needed.lines)
-            _uv(name, "pip", "compile", "-", *flags, "--output-file", str(made), said=text)
+            where = ("--python", _base(needed), "--output-file", str(made))
+            _uv(name, "pip", "compile", "-", *flags, *where, said=text)
             made.replace(lock)
     return lock
 
