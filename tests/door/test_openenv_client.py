@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -126,16 +126,16 @@ def run(python: Path, script: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("written", [asynchronous, synchronous], ids=lambda w: w.__name__)
 @pytest.mark.parametrize(
     ("play", "path"),
     [(ECHO, ""), (ECHO, "/envs/echo"), (CODING, "/envs/coding"), (RECOVERY, "/envs/probe")],
     ids=["echo at the root", "echo by name", "coding by name", "after a worker died"],
 )
 def test_the_official_client_plays(
-    openenv_python: Path, base_url: str, play: str, path: str, written: Callable[[str], str]
+    openenv_python: Path, base_url: str, play: str, path: str
 ) -> None:
-    run(openenv_python, written(play), base_url + path)
+    """Asynchronously, then synchronously: in one process, for it takes seconds to import."""
+    run(openenv_python, asynchronous(play) + synchronous(play), base_url + path)
 
 
 def test_the_official_validator_misses_nothing(openenv_python: Path, base_url: str) -> None:

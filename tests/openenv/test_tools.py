@@ -22,28 +22,33 @@ import sys
 from openenv.core.env_server.mcp_types import CallToolAction, ListToolsAction
 from openenv.core.mcp_client import MCPToolClient
 
-def client():
-    return MCPToolClient(base_url=sys.argv[1]).sync()
+def play(url):
+    def client():
+        return MCPToolClient(base_url=url).sync()
 
-with client() as env, client() as other:
-    assert env.reset().observation.metadata == {"ready": True}
-    other.reset()
-    assert [tool.name for tool in env.list_tools()] == ["add", "fail"]
-    assert env.call_tool("add", number=4) == 4
-    stepped = env.step(CallToolAction(tool_name="add", arguments={"number": 3}))
-    assert stepped.observation.result["data"] == 7, stepped  # of the same session
-    assert other.call_tool("add", number=1) == 1
-    assert [t.name for t in env.step(ListToolsAction()).observation.tools] == ["add", "fail"]
-    for name, words in ("fail", "as asked"), ("nothing", "Unknown tool: 'nothing'"):
-        try:
-            env.call_tool(name)
-        except RuntimeError as error:
-            assert words in str(error), error
-        else:
-            raise AssertionError(name)
-    failed = env.step(CallToolAction(tool_name="fail", arguments={})).observation
-    assert failed.error is not None, failed
-    assert env.state().step_count == 7
+    with client() as env, client() as other:
+        assert env.reset().observation.metadata == {"ready": True}
+        other.reset()
+        assert [tool.name for tool in env.list_tools()] == ["add", "fail"]
+        assert env.call_tool("add", number=4) == 4
+        stepped = env.step(CallToolAction(tool_name="add", arguments={"number": 3}))
+        assert stepped.observation.result["data"] == 7, stepped  # of the same session
+        assert other.call_tool("add", number=1) == 1
+        listed = env.step(ListToolsAction()).observation.tools
+        assert [tool.name for tool in listed] == ["add", "fail"]
+        for name, words in ("fail", "as asked"), ("nothing", "Unknown tool: 'nothing'"):
+            try:
+                env.call_tool(name)
+            except RuntimeError as error:
+                assert words in str(error), error
+            else:
+                raise AssertionError(name)
+        failed = env.step(CallToolAction(tool_name="fail", arguments={})).observation
+        assert failed.error is not None, failed
+        assert env.state().step_count == 7
+
+for url in sys.argv[1:]:
+    play(url)
 """
 
 
@@ -66,10 +71,10 @@ def url(cache: Path) -> Iterator[str]:
             server.communicate(timeout=30)
 
 
-@pytest.mark.parametrize("path", ["", "/envs/tools_env"])
-def test_the_official_tool_client_plays(url: str, path: str) -> None:
+def test_the_official_tool_client_plays(url: str) -> None:
+    """At the root, and by the environment's name."""
     python = build.python_for(openenv.read(ENVS / "tools_env"))
-    command = [f"{python}/bin/python", "-I", "-c", PLAY, f"{url}{path}"]
+    command = [f"{python}/bin/python", "-I", "-c", PLAY, url, f"{url}/envs/tools_env"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
 
     assert done.returncode == 0, done.stderr
