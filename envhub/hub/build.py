@@ -75,10 +75,23 @@ def _installed(
             say(f"{name}: installing {_count(lock)} packages")
             shutil.rmtree(home, ignore_errors=True)
             _uv(name, "venv", "--no-project", "--python", _base(needed), str(home))
+            made = _python_itself(home)
             flags = ("--require-hashes", *binary, "--python", f"{home}/bin/python")
             _uv(name, "pip", "sync", *flags, str(lock))
+            if _python_itself(home) != made:
+                raise BuildFailed(f"`{name}`: one of its packages replaces Python itself")
             (home / _COMPLETE).touch()
     return str(home)
+
+
+def _python_itself(home: Path) -> list[tuple[str, str]]:
+    """Return what says where the interpreter is: a sandbox shows what is named there.
+
+    A wheel may put files anywhere below the virtual environment, and so in their place.
+    """
+    programs = sorted(home.glob("bin/python*"))
+    links = [(path.name, os.readlink(path) if path.is_symlink() else "") for path in programs]
+    return [("", (home / "pyvenv.cfg").read_text()), *links]
 
 
 def _locked(name: str, needed: Requirements, binary: tuple[str, ...], say: Say) -> Path:
@@ -121,7 +134,7 @@ def _uv(name: str, *arguments: str, said: str = "") -> None:
     if done.returncode:
         words = "\n".join(done.stderr.strip().splitlines()[-_TAIL:])
         hint = ""
-        if "no-build" in words or "only-binary" in words or "no usable wheels" in words:
+        if "no usable wheels" in words or ("distributions" in words and "disabled" in words):
             hint = "`envhub build --allow-build` runs its build on this machine, unprotected"
         raise BuildFailed(f"`{name}` cannot be built; uv says:\n{words}", hint=hint)
 

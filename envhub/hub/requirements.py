@@ -2,6 +2,10 @@
 
 Authors name OpenEnv in many ways: by its old name, by a branch on GitHub, by a path in its own
 repository. All of them mean its release on PyPI.
+
+An author is not trusted, and what is said here goes to a resolver that runs outside of every
+sandbox and takes options in the same text, such as one to build from source. So a requirement
+is one line, and no option.
 """
 
 from __future__ import annotations
@@ -52,9 +56,14 @@ def read(folder: Path) -> Requirements:
         python = table.get("requires-python", "")
         if not (isinstance(said, list) and all(isinstance(line, str) for line in said)):
             raise ManifestError(f"`{project}`: expected texts - at `$.project.dependencies`")
-        if not isinstance(python, str):
+        if not all(line.isprintable() for line in said):
             raise ManifestError(
-                f"`{project}`: expected a text - at `$.project.requires-python`"
+                f"`{project}`: expected one line each - at `$.project.dependencies`"
+            )
+        if not isinstance(python, str) or not all(map(_CLAUSE.fullmatch, _clauses(python))):
+            raise ManifestError(
+                f"`{project}`: expected versions such as `>=3.11`, got `{python}` - at"
+                " `$.project.requires-python`"
             )
     else:
         file = next((folder / name for name in _FILES if (folder / name).is_file()), None)
@@ -65,12 +74,16 @@ def read(folder: Path) -> Requirements:
 
 def runs_here(python: str) -> bool:
     """Whether this interpreter is one of the versions that are asked for (PEP 440)."""
-    return all(_holds(clause) for clause in python.split(",") if clause.strip())
+    return all(_holds(clause) for clause in _clauses(python))
+
+
+def _clauses(python: str) -> list[str]:
+    return [clause for clause in python.split(",") if clause.strip()]
 
 
 def _from_pypi(line: str) -> str:
     """Return a requirement as pip takes it from an index; "" for none."""
-    line = re.split(r"\s#|^#", line, maxsplit=1)[0].strip()
+    line = re.split(r"\s#|^#|\s-|\\", line, maxsplit=1)[0].strip()
     if line.startswith("-"):  # an option; `-e` names a folder that is not here
         return ""
     if _REPOSITORY.search(line.partition(";")[0]):
@@ -89,7 +102,7 @@ def _from_pypi(line: str) -> str:
 def _holds(clause: str) -> bool:
     match = _CLAUSE.fullmatch(clause)
     if match is None:
-        return True  # the resolver knows better
+        return False
     operator, version, any_below = match.groups()
     wanted = tuple(int(part) for part in version.split("."))
     ours = tuple(sys.version_info[:3])[: len(wanted) if any_below or operator == "~=" else 3]

@@ -78,9 +78,9 @@ def hosted(made: Made, folder: str) -> tuple[type, Signature, bool]:
         None,
         _ObservationCodec(made.reset_observation) if made.reset_observation else None,
     )
-    tools = made.action in map(_tool, _TOOL_ACTIONS)
+    lists_tools = made.action in map(_tool, _TOOL_ACTIONS)
     waits = known is None or any(_overrides(known, name) for name in ("reset", "step"))
-    on_loop = tools or waits or hasattr(known, "mcp_session")
+    on_loop = lists_tools or waits or hasattr(known, "mcp_session")
     return environment, signature, on_loop
 
 
