@@ -74,7 +74,7 @@ def test_a_wheel_that_says_where_python_is_is_refused(
     """A sandbox shows the folders that are named there: /var/lib would be one."""
     given = manifest(tmp_path, wheel(tmp_path, **{name: text}))
 
-    with pytest.raises(BuildFailed, match="replaces Python itself|reserved name"):
+    with pytest.raises(BuildFailed, match=r"replaces Python itself|reserved name"):
         build.python_for(given)
     with pytest.raises(BuildFailed):  # and is not taken for built the next time
         build.python_for(given)
