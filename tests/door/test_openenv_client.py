@@ -6,13 +6,14 @@ hundred distributions that nothing else here needs.
 
 import importlib.util
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.serving import serving
 
 pytestmark = [pytest.mark.openenv, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
@@ -96,25 +97,9 @@ def openenv_python() -> Path:
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
     """Hold `envhub serve` on a free port."""
-    folders = ["--envs", "envs", "--envs", "tests/door/envs"]
-    command = [sys.executable, "-m", "envhub", "serve", "--port", "0", *folders]
-    server = subprocess.Popen(
-        [*command, "--default", "echo"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    with server:
-        try:
-            assert server.stdout is not None
-            said = ""
-            while not (found := re.search(r"listening on (http://\S+)", said)):
-                line = server.stdout.readline()
-                assert line, f"the server ended, having said {said}"
-                said += line
-            yield found[1]
-            server.terminate()
-            server.communicate(timeout=30)
-        finally:
-            server.kill()
-    assert server.returncode == 0
+    folders = ("--envs", "envs", "--envs", "tests/door/envs")
+    with serving(*folders, "--default", "echo") as url:
+        yield url
 
 
 def run(python: Path, script: str, *arguments: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 from envhub.hub import build, openenv
 from tests.openenv.conftest import ENVS
+from tests.serving import serving
 
 pytestmark = pytest.mark.openenv
 PLAY = """
@@ -55,20 +54,8 @@ for url in sys.argv[1:]:
 @pytest.fixture(scope="module")
 def url(cache: Path) -> Iterator[str]:
     """Hold `envhub serve FOLDER`, which builds what the folder needs."""
-    command = [sys.executable, "-m", "envhub", "serve", "--port", "0", str(ENVS / "tools_env")]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    with server:
-        try:
-            assert server.stdout is not None
-            said = ""
-            while not (found := re.search(r"listening on (http://\S+)", said)):
-                line = server.stdout.readline()
-                assert line, f"the server ended, having said {said}"
-                said += line
-            yield found[1]
-        finally:
-            server.terminate()
-            server.communicate(timeout=30)
+    with serving(str(ENVS / "tools_env")) as url:
+        yield url
 
 
 def test_the_official_tool_client_plays(url: str) -> None:

@@ -1,0 +1,33 @@
+"""`envhub serve` as a program of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[str]:
+    """Hold a server on a free port; yield its address. It must end well when it is told to."""
+    command = [sys.executable, "-m", "envhub", "serve", "--port", "0", *arguments]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with server:
+        try:
+            assert server.stdout is not None
+            said = ""
+            while not (found := re.search(r"listening on (http://\S+)", said)):
+                line = server.stdout.readline()
+                assert line, f"the server ended, having said {said}"
+                said += line
+            yield found[1]
+            server.terminate()
+            server.communicate(timeout=30)
+        finally:
+            server.kill()
+    assert server.returncode == 0
