@@ -59,6 +59,9 @@ async def converse(websocket: WebSocket) -> None:
 async def _answer_all(websocket: WebSocket, caller: Caller) -> None:
     from envhub.door import rpc
 
-    while True:
-        text = await websocket.receive_text()
+    while (message := await websocket.receive())["type"] != "websocket.disconnect":
+        text = message.get("text")
+        if text is None:  # a binary frame; the protocol has none
+            await websocket.close(NORMAL)
+            return
         await websocket.send_text(await rpc.answer_text(caller, text))

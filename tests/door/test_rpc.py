@@ -170,6 +170,17 @@ async def test_a_websocket_for_tools_alone_has_a_session_of_its_own(client: Clie
     assert tools["error"]["code"] == -32603
 
 
+async def test_a_binary_frame_ends_the_connection_and_its_session(client: Client) -> None:
+    async with connect(f"{client.url}/mcp") as websocket:
+        await websocket.send(b"{}")
+        with pytest.raises(ConnectionClosed) as closed:
+            await websocket.recv()
+
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1000
+    await client.until_all_have_gone()
+
+
 async def test_a_full_hub_says_so_in_the_answer(client: Client) -> None:
     for _ in range(3):
         await client.call(CREATE)
