@@ -90,14 +90,15 @@ def serve(
         cgroup=cgroup,
         variables=variables,
     )
-    if only or folders:
-        hub.catalog.keep((*_names(folders), *only))
+    named = _names(folders)
+    if only or named:
+        hub.catalog.keep((*named, *only))
     root = hub.catalog.default(default)
     if root is None:
         raise UnknownEnvironment(
             "no environment to serve", hint="name a folder of environments with --envs"
         )
-    for name in {root, *_names(folders)}:
+    for name in {root, *named}:
         _build(hub.catalog[name])
     uvloop.run(_serve(hub, root, host, port))
 

@@ -31,7 +31,7 @@ OPENENV: tuple[BaseRoute, ...] = (
     Route("/openapi.json", http.document),
     Route("/mcp", tools.call, methods=["POST"]),
     WebSocketRoute("/mcp", tools.converse),
-    Route("/list_environments", tasks.name),
+    Route("/list_environments", tasks.names),
     Route("/{env_name}/splits", tasks.splits),
     Route("/{env_name}/{task_method}", tasks.task, methods=["POST"]),
 )

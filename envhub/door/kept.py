@@ -63,8 +63,8 @@ class KeptSessions:
         return self.adopt(name, await self._hub.open(name))
 
     def adopt(self, name: str, session: Session, *, attached: bool = False) -> Kept:
-        """Give an open session an id."""
-        kept = Kept(str(uuid.uuid4()), name, session, attached)
+        """Give an open session an id; one that is a WebSocket's own ends with that."""
+        kept = Kept(str(uuid.uuid4()), name, session, attached, closing=attached)
         self._kept[kept.key] = kept
         return kept
 
@@ -103,12 +103,34 @@ class KeptSessions:
         if not kept.attached and self._kept.pop(kept.key, None) is not None:
             await kept.session.aclose()
 
-    def forget(self, kept: Kept) -> None:
-        """Forget the id of a session that is closed elsewhere."""
-        self._kept.pop(kept.key, None)
-
     async def _forget_idle(self) -> None:
         before = time.monotonic() - IDLE_S
         for kept in list(self._kept.values()):
             if not kept.attached and kept.used < before:
                 await self.close(kept)
+
+
+@dataclass
+class Caller:
+    """Who asks: a client of one environment, on a connection that may have a session.
+
+    Args:
+        hub: where sessions are.
+        sessions: those with an id.
+        name: of the environment.
+        session: of this connection; None over HTTP.
+        kept: the same with its id, once it has one.
+    """
+
+    hub: Hub
+    sessions: KeptSessions
+    name: str
+    session: Session | None = None
+    kept: Kept | None = None
+
+    async def leave(self) -> None:
+        """Close the connection's session, or leave it to whoever made it."""
+        if self.kept is not None:
+            await self.sessions.detach(self.kept)
+        elif self.session is not None:
+            await self.session.aclose()

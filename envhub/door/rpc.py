@@ -9,20 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from pydantic import ValidationError
 
 from envhub.door.envelopes import JsonRpcRequest, bounded
 from envhub.door.frames import FAILURES, Failure
-from envhub.door.kept import Kept, KeptSessions
+from envhub.door.kept import Caller, Kept
 from envhub.door.splice import json_object
 from envhub.errors import CapacityError
 
 if TYPE_CHECKING:
-    from envhub.hub.hub import Hub
     from envhub.hub.session import Session
 
 _PARSE, _INVALID, _NO_METHOD, _PARAMS, _INTERNAL, _SERVER = (
@@ -38,25 +35,6 @@ class _Refused(Exception):
         super().__init__(message)
         self.code = code
         self.data = data
-
-
-@dataclass
-class Caller:
-    """Who asks: a client of one environment, on a connection that may have a session.
-
-    Args:
-        hub: where sessions are.
-        sessions: those with an id.
-        name: of the environment.
-        session: of this connection; None over HTTP.
-        kept: the same with its id, once it has one.
-    """
-
-    hub: Hub
-    sessions: KeptSessions
-    name: str
-    session: Session | None = None
-    kept: Kept | None = None
 
 
 async def answer_text(caller: Caller, text: str | bytes) -> str:
@@ -127,8 +105,7 @@ async def _closed(caller: Caller, key: Any) -> dict[str, Any]:
         message = "Cannot close active WebSocket-managed session via MCP method"
         raise _Refused(_INVALID, message)
     attached = kept.attached
-    with anyio.CancelScope(shield=True):
-        await caller.sessions.close(kept)
+    await caller.sessions.close(kept)
     done = {"session_id": kept.key, "closed": not attached}
     return {**done, "closing": True} if attached else done
 
@@ -141,12 +118,8 @@ async def _session(caller: Caller, key: Any) -> AsyncIterator[Session]:
     elif key:
         yield _kept(caller, key).session
     else:
-        session = await caller.hub.open(caller.name)
-        try:
+        async with caller.hub.session(caller.name) as session:
             yield session
-        finally:
-            with anyio.CancelScope(shield=True):
-                await session.aclose()
 
 
 def _kept(caller: Caller, key: Any) -> Kept:

@@ -19,10 +19,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from envhub.door import frames
 from envhub.door.address import hub_of, manifest_of
-from envhub.door.kept import Kept, KeptSessions, NotAttached
+from envhub.door.kept import Caller, NotAttached
 
 if TYPE_CHECKING:
-    from envhub.door.rpc import Caller
     from envhub.hub.hub import Hub
     from envhub.hub.session import Session
 
@@ -87,13 +86,8 @@ class Stream:
 
     def __init__(self, websocket: WebSocket, hub: Hub, name: str) -> None:
         self._websocket = websocket
-        self._hub = hub
-        self._name = name
         self._inbox = Inbox()
-        self._session: Session | None = None
-        self._sessions: KeptSessions = websocket.app.state.sessions
-        self._kept: Kept | None = None  # the session with its id, if it has one
-        self._caller: Caller | None = None
+        self._caller = Caller(hub, websocket.app.state.sessions, name)
         self._tasks = anyio.create_task_group()
         self._is_open = True
         self._is_lost = False  # the episode, with the process that it ran in
@@ -106,7 +100,7 @@ class Stream:
                 await self._converse()
                 self._tasks.cancel_scope.cancel()
         finally:
-            await self._leave()
+            await self._caller.leave()
         await self._hang_up(frames.NORMAL)
 
     async def _listen(self) -> None:
@@ -134,7 +128,7 @@ class Stream:
         except WebSocketDisconnect:
             self._is_gone()
         except Exception:
-            _log.exception("a bug in envhub ended a session of %s", self._name)
+            _log.exception("a bug in envhub ended a session of %s", self._caller.name)
             with suppress(WebSocketDisconnect):
                 await self._say(frames.internal())
 
@@ -154,7 +148,9 @@ class Stream:
                     with session.held_to_protocol():
                         return frames.observation(observed.payload)
                 case "mcp":
-                    return frames.mcp(await self._tools(session, request.data))
+                    from envhub.door import rpc  # brings pydantic, which a step need not pay
+
+                    return frames.mcp(await rpc.answer_text(self._caller, request.data))
                 case "receipt":
                     return frames.receipt(session.receipt)
                 case _:
@@ -167,39 +163,21 @@ class Stream:
 
     async def _open(self) -> Session | None:
         """Return the session, or None when the client was told that there is none."""
+        caller = self._caller
         wanted = self._websocket.query_params.get("session_id")
         if wanted:
             try:
-                self._kept = self._sessions.attach(self._name, wanted)
+                caller.kept = caller.sessions.attach(caller.name, wanted)
             except NotAttached as error:
                 await self._say(frames.not_attached(str(error)))
                 return None
-            return self._kept.session
+            caller.session = caller.kept.session
+            return caller.session
         try:
-            self._session = await self._hub.open(self._name)
+            caller.session = await caller.hub.open(caller.name)
         except frames.FAILURES as failure:
-            await self._say(frames.refused(failure, self._name))
-        return self._session
-
-    async def _tools(self, session: Session, data: bytes) -> str:
-        """Return the reply to a JSON-RPC request."""
-        from envhub.door import rpc  # brings pydantic, which a step need not pay
-
-        if self._caller is None:
-            self._caller = rpc.Caller(
-                self._hub, self._sessions, self._name, session, self._kept
-            )
-        return await rpc.answer_text(self._caller, data)
-
-    async def _leave(self) -> None:
-        """Close the session, or leave it to whoever has its id."""
-        if self._kept is not None:
-            with anyio.CancelScope(shield=True):
-                await self._sessions.detach(self._kept)
-        elif self._session is not None:
-            if self._caller is not None and self._caller.kept is not None:
-                self._sessions.forget(self._caller.kept)
-            await self._session.aclose()
+            await self._say(frames.refused(failure, caller.name))
+        return caller.session
 
     async def _say(self, answer: frames.Answer) -> None:
         """Send a frame, and close the connection after it if it is the last.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
@@ -26,14 +27,14 @@ _METHODS = {
 }
 
 
-async def name(request: Request) -> Response:
+async def names(request: Request) -> Response:
     """Return the environment's name, in a list."""
     return JSONResponse([manifest_of(request).name])
 
 
 async def splits(request: Request) -> Response:
     """Return the environment's splits."""
-    return await _ask(request, "list_splits", {}, lambda value: value)
+    return await _ask(request, _named(request), "list_splits", {}, lambda value: value)
 
 
 async def task(request: Request) -> Response:
@@ -41,17 +42,20 @@ async def task(request: Request) -> Response:
     path = request.path_params["task_method"]
     if path not in _METHODS:
         raise HTTPException(404, "Not Found")
-    _check_name(request)
+    name = _named(request)
     method, key = _METHODS[path]
     params = bodies.task_arguments(path, request.headers, await bodies.read(request))
-    of = manifest_of(request).name
-    more = f',"env_name":{json.dumps(of)}' if path == "tasks" else ""
-    return await _ask(request, method, params, lambda value: f'{{"{key}":{value}{more}}}')
+    more = f',"env_name":{json.dumps(name)}' if path == "tasks" else ""
+    return await _ask(request, name, method, params, lambda v: f'{{"{key}":{v}{more}}}')
 
 
-async def _ask(request: Request, method: str, params: dict[str, Any], around: Any) -> Response:
-    _check_name(request)
-
+async def _ask(
+    request: Request,
+    name: str,
+    method: str,
+    params: dict[str, Any],
+    around: Callable[[str], str],
+) -> Response:
     async def answer(session: Session) -> Response:
         try:
             value = await session.invoke_raw(method, json.dumps(params).encode())
@@ -62,10 +66,12 @@ async def _ask(request: Request, method: str, params: dict[str, Any], around: An
         with session.held_to_protocol():
             return Response(around(json_value(value)), media_type="application/json")
 
-    return await http.in_fresh_session(request, manifest_of(request).name, answer)
+    return await http.in_fresh_session(request, name, answer)
 
 
-def _check_name(request: Request) -> None:
+def _named(request: Request) -> str:
+    """Return the environment's name, which the path must have, too."""
     asked, there = request.path_params["env_name"], manifest_of(request).name
     if asked.lower() != there:
         raise HTTPException(404, f"unknown environment {asked!r}")
+    return there

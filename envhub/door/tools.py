@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-import anyio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -13,9 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from envhub.door import bodies, http
 from envhub.door.address import hub_of, manifest_of
 from envhub.door.frames import FAILURES, NORMAL
-
-if TYPE_CHECKING:
-    from envhub.door.rpc import Caller
+from envhub.door.kept import Caller
 
 
 async def call(request: Request) -> Response:
@@ -24,7 +20,7 @@ async def call(request: Request) -> Response:
 
     manifest = manifest_of(request)
     body = await bodies.read(request)
-    caller = rpc.Caller(hub_of(request), request.app.state.sessions, manifest.name)
+    caller = Caller(hub_of(request), request.app.state.sessions, manifest.name)
 
     async def answer() -> Response:
         return Response(await rpc.answer_text(caller, body), media_type="application/json")
@@ -45,15 +41,11 @@ async def converse(websocket: WebSocket) -> None:
             await websocket.send_text(rpc.refused(failure, manifest.name))
             await websocket.close(NORMAL)
             return
-        sessions = websocket.app.state.sessions
-        caller = rpc.Caller(hub, sessions, manifest.name, session)
+        caller = Caller(hub, websocket.app.state.sessions, manifest.name, session)
         try:
             await _answer_all(websocket, caller)
         finally:
-            if caller.kept is not None:
-                sessions.forget(caller.kept)
-            with anyio.CancelScope(shield=True):
-                await session.aclose()
+            await caller.leave()
 
 
 async def _answer_all(websocket: WebSocket, caller: Caller) -> None:

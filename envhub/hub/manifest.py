@@ -19,7 +19,8 @@ FILE = "env.toml"
 _WEEK_S = 7 * 24 * 3600
 Seconds = Annotated[float, Meta(gt=0, le=_WEEK_S)]
 OptionalSeconds = Annotated[float, Meta(ge=0, le=_WEEK_S)]
-Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
+Variable = Annotated[str, Meta(pattern=f"^{VARIABLE}$")]
 # an agent sandbox has no frames of its own, and its keeper bounds what it prints
 NOT_OF_AGENTS = ("output_bytes", "frame_bytes")
 _LEAST = {"frame_bytes": 4096, "niceness": 0, **dict.fromkeys(OPTIONAL_LIMITS, 0)}
@@ -87,7 +88,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         runner: see Runner.
         folder: where it is; not a key of the file, nor is what follows.
         format: whose folder it is; of OpenEnv's, `entry` names the app.
-        python: the interpreter that it runs in; "" is the hub's own.
+        python: folder of the virtual environment that it runs in; "" is the hub's own Python.
         variable_defaults: variables that its author has set, for where the operator does not.
     """
 

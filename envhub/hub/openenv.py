@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from envhub.errors import ManifestError
-from envhub.hub.manifest import Deadlines, Manifest
+from envhub.hub.manifest import VARIABLE, Deadlines, Manifest
 from envhub_sandbox import Limits
 from envhub_sandbox.policy import MIB
 
@@ -28,7 +28,7 @@ _APP = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _DOCKERFILES = ("server/Dockerfile", "Dockerfile")
 # where a container's programs are, which here are elsewhere
 _ELSEWHERE = {"PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HOME", "USER", "DISPLAY"}
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_NAME = re.compile(VARIABLE)
 Amount = Annotated[float, Meta(ge=0, le=2**40)]
 
 

@@ -179,13 +179,15 @@ def _overrides(kind: type, name: str) -> bool:
 
 
 def _method(kind: type, name: str) -> Callable[..., Any]:
-    method: Callable[..., Any] = getattr(kind, f"{name}_async" * _overrides(kind, name) or name)
+    method: Callable[..., Any] = getattr(
+        kind, f"{name}_async" if _overrides(kind, name) else name
+    )
     return method
 
 
 def _taken(method: Any, options: dict[str, Any], *, skip: int) -> dict[str, Any]:
     """Return the options that a bound method takes; upstream drops the others, too."""
-    known = schema.names(method, skip=skip)
+    known = schema.names(method, skip=skip) if options else None
     if known is None:
         return options
     return {name: value for name, value in options.items() if name in known}

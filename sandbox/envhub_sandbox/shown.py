@@ -32,6 +32,7 @@ _PARTS = (
     "/etc/localtime",
     "/etc/ssl/openssl.cnf",
 )
+_VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _PASSWD = Path(__file__).parent / "etc"
 
 
@@ -75,7 +76,7 @@ def running() -> Python:
         sys.executable,
         sys.prefix,
         sys.base_prefix,
-        f"python{sys.version_info.major}.{sys.version_info.minor}",
+        _VERSION,
         tuple(sorted(path for path in named | on_path if os.path.isdir(path))),
     )
 
@@ -129,8 +130,7 @@ def interpreter(*, packages: bool, python: Python | None = None) -> View:
 def program() -> str:
     """Return the path of the base interpreter, outside any virtual environment."""
     base = Path(sys.base_prefix).resolve()
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    return str(base / "bin" / version)
+    return str(base / "bin" / _VERSION)
 
 
 def _links_to_the_program(executable: str, binds: list[Bind]) -> tuple[tuple[str, str], ...]:
