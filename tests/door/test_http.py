@@ -3,7 +3,6 @@
 What upstream answers, word for word, is in `test_upstream.py`; here is what only we decide.
 """
 
-import json
 from contextlib import asynccontextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -24,44 +23,10 @@ from envhub.errors import (
     WorkerStartFailed,
 )
 from envhub.hub.hub import Hub
+from tests.door.asking import JSON, Reply, ask
 
 ENVS = Path(__file__).parents[2] / "envs"
-JSON = {"content-type": "application/json"}
 RESULT = b'{"observation":{"metadata":{}},"reward":null,"done":false}'
-
-
-class Reply:
-    """Status, headers and body of a response."""
-
-    def __init__(self, connection: HTTPConnection) -> None:
-        response = connection.getresponse()
-        self.status = response.status
-        self.headers = {name.lower(): value for name, value in response.getheaders()}
-        self.text = response.read().decode()
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.text)
-
-
-async def ask(
-    address: str,
-    method: str,
-    path: str,
-    body: Any = None,
-    headers: dict[str, str] | None = None,
-) -> Reply:
-    """Make one request in a thread, on a connection of its own."""
-
-    def exchange() -> Reply:
-        connection = HTTPConnection(address, timeout=30)
-        try:
-            connection.request(method, path, body, {**JSON, **(headers or {})})
-            return Reply(connection)
-        finally:
-            connection.close()
-
-    return await anyio.to_thread.run_sync(exchange)
 
 
 @pytest.fixture

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import pytest
+from pydantic.version import version_short
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from envhub import Hub
 from envhub.door import kept
+from tests.door.asking import ask
 
 ENVS = Path(__file__).parents[2] / "envs"
 CREATE, CLOSE, LIST = "openenv/session/create", "openenv/session/close", "tools/list"
@@ -30,16 +30,8 @@ class Client:
         self.url = f"ws://{address}/envs/echo"
 
     async def post(self, body: str, path: str = "/envs/echo/mcp") -> tuple[int, Any]:
-        def exchange() -> tuple[int, Any]:
-            connection = HTTPConnection(self.address, timeout=30)
-            try:
-                connection.request("POST", path, body, {"content-type": "application/json"})
-                reply = connection.getresponse()
-                return reply.status, json.loads(reply.read())
-            finally:
-                connection.close()
-
-        return await anyio.to_thread.run_sync(exchange)
+        reply = await ask(self.address, "POST", path, body)
+        return reply.status, reply.json
 
     async def until_all_have_gone(self) -> None:
         with anyio.fail_after(30):
@@ -94,6 +86,43 @@ async def test_what_is_wrong_is_in_the_answer(
     assert reply["error"]["code"] == code
     assert reply["error"]["message"].startswith(message)
     assert client.hub.active_sessions == 0
+
+
+async def test_a_request_that_is_none_is_told_so_in_upstream_s_words(client: Client) -> None:
+    link = f"https://errors.pydantic.dev/{version_short()}/v/"
+    frame = {"type": "mcp", "data": {"x": 1}}
+    async with connect(f"{client.url}/ws") as websocket:
+        await websocket.send(json.dumps(frame))
+        reply = await websocket.recv()
+
+    assert reply == (
+        '{"type":"mcp","data":{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":'
+        '"Invalid request: 3 validation errors for JsonRpcRequest\\njsonrpc\\n  Field required'
+        " [type=missing, input_value={'x': 1}, input_type=dict]\\n    For further information"
+        f" visit {link}missing\\nmethod\\n  Field required [type=missing,"
+        f" input_value={{'x': 1}}, input_type=dict]\\n    For further information visit"
+        f" {link}missing\\nx\\n  Extra inputs are not permitted [type=extra_forbidden,"
+        " input_value=1, input_type=int]\\n   "
+        f' For further information visit {link}extra_forbidden","data":null}}}}}}'
+    )
+
+
+async def test_without_tools_the_frame_says_so_in_upstream_s_words(client: Client) -> None:
+    frame = '{"type": "mcp", "data": {"jsonrpc": "2.0", "method": "tools/list", "id": 1}}'
+    async with connect(f"{client.url}/ws") as websocket:
+        await websocket.send(frame)
+        reply = await websocket.recv()
+
+    assert reply == (
+        '{"type":"mcp","data":{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":'
+        '"Environment does not support MCP","data":null}}}'
+    )
+
+
+async def test_a_million_unknown_keys_are_not_a_million_errors(client: Client) -> None:
+    _, reply = await client.post(json.dumps({str(n): 0 for n in range(1_000_000)}))
+
+    assert reply["error"]["message"].count("Extra inputs are not permitted") == 100
 
 
 async def test_a_session_is_made_over_http_played_over_websocket_and_closed(
