@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback only, for now.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535),
               help="0 takes any free one.")  # fmt: skip
+@click.option("--mode", type=click.Choice(["simulation", "production"]), envvar="OPENENV_MODE",
+              help="`production` has no reset, step and state over HTTP; by default each "
+                   "environment's author decides.")  # fmt: skip
 @isolation_options
 @click.option("--launcher", type=click.Choice(["auto", "bubblewrap", "built-in"]),
               default="auto", show_default=True, help="What builds the sandbox.")  # fmt: skip
@@ -47,6 +50,7 @@ def serve(
     default: str | None,
     host: str,
     port: int,
+    mode: str | None,
     isolation: str,
     exactly: bool,
     allow_unprotected_agent_code: bool,
@@ -100,7 +104,7 @@ def serve(
         )
     for name in {root, *named}:
         _build(hub.catalog[name])
-    uvloop.run(_serve(hub, root, host, port))
+    uvloop.run(_serve(hub, root, host, port, production=mode == "production"))
 
 
 def _names(folders: tuple[str, ...]) -> list[str]:
@@ -135,7 +139,7 @@ def _build(manifest: Manifest) -> None:
         build.python_for(manifest, click.echo)
 
 
-async def _serve(hub: Hub, root: str, host: str, port: int) -> None:
+async def _serve(hub: Hub, root: str, host: str, port: int, *, production: bool) -> None:
     from envhub.door.serve import serve as open_door
     from envhub.errors import UsageError
 
@@ -149,6 +153,7 @@ async def _serve(hub: Hub, root: str, host: str, port: int) -> None:
                 host=host,
                 port=port,
                 default=root,
+                production=production,
                 on_ready=lambda bound: _banner(hub, root, host, bound, receipt),
             )
         except OSError as error:

@@ -37,13 +37,17 @@ OPENENV: tuple[BaseRoute, ...] = (
 )
 
 
-def create_app(hub: Hub, *, default: str | None, host: str = "127.0.0.1") -> Starlette:
+def create_app(
+    hub: Hub, *, default: str | None, host: str = "127.0.0.1", production: bool = False
+) -> Starlette:
     """Return the application that serves `hub`.
 
     Args:
         hub: running; the caller closes it.
         default: the environment at the root; None for none.
         host: name or address that the door is bound to.
+        production: hide reset, step and state over HTTP for every environment, and not only
+            for those whose author wants it.
     """
     app = Starlette(
         routes=[
@@ -61,6 +65,7 @@ def create_app(hub: Hub, *, default: str | None, host: str = "127.0.0.1") -> Sta
     app.state.hub = hub
     app.state.sessions = KeptSessions(hub)
     app.state.default = default
+    app.state.production = production
     return app
 
 

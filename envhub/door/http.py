@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -41,6 +42,7 @@ class _Result(msgspec.Struct):
 
 _RESULT = msgspec.json.Decoder(_Result)
 _ENCODER = msgspec.json.Encoder()
+Answer = Callable[[Request], Awaitable[Response]]
 _JSON = "application/json"
 
 
@@ -52,8 +54,8 @@ async def health(request: Request) -> Response:
 
 async def document(request: Request) -> Response:
     """Return the OpenAPI document of the routes beside this one."""
-    manifest_of(request)
-    return JSONResponse(openapi.document(request.scope.get("root_path", "")))
+    prefix = request.scope.get("root_path", "")
+    return JSONResponse(openapi.document(prefix, production=await _in_production(request)))
 
 
 async def environments(request: Request) -> Response:
@@ -67,8 +69,12 @@ async def environments(request: Request) -> Response:
 
 
 async def metadata(request: Request) -> Response:
-    """Return name and description of the environment."""
+    """Return name, description and whatever else an environment says of itself."""
     manifest = manifest_of(request)
+
+    async def ask(session: Session) -> Response:
+        found = json_object(await session.invoke_raw("get_metadata", b"{}"))
+        return Response(found, media_type=_JSON)
 
     async def describe() -> Response:
         described = await hub_of(request).describe(manifest.name)
@@ -82,6 +88,8 @@ async def metadata(request: Request) -> Response:
         }
         return Response(_ENCODER.encode(found), media_type=_JSON)
 
+    if manifest.format == "openenv":  # its own method says it
+        return await in_fresh_session(request, manifest.name, ask)
     return await attend(request, describe)
 
 
@@ -103,21 +111,44 @@ async def schema(request: Request) -> Response:
     return await attend(request, describe)
 
 
+def simulated(answer: Answer) -> Answer:
+    """Return a route that is not there in production: there, only tools reach an episode."""
+
+    async def guarded(request: Request) -> Response:
+        if await _in_production(request):
+            raise HTTPException(404)
+        return await answer(request)
+
+    return guarded
+
+
+async def _in_production(request: Request) -> bool:
+    manifest = manifest_of(request)
+    if request.app.state.production or manifest.format != "openenv":
+        return bool(request.app.state.production)
+    try:
+        return (await hub_of(request).describe(manifest.name)).production
+    except FAILURES:
+        return False  # the request itself will meet it, and say so
+
+
+@simulated
 async def state(request: Request) -> Response:
     """Return the state of a fresh environment."""
-    manifest = manifest_of(request)
+    name = manifest_of(request).name
 
     async def read(session: Session) -> Response:
         payload = await session.state_raw(form="json")
         with session.held_to_protocol():
             return Response(json_object(payload), media_type=_JSON)
 
-    return await in_fresh_session(request, manifest.name, read)
+    return await in_fresh_session(request, name, read)
 
 
+@simulated
 async def reset(request: Request) -> Response:
     """Begin an episode, whose first observation is all there will be of it."""
-    manifest = manifest_of(request)
+    name = manifest_of(request).name
     options = bodies.reset_options(request.headers, await bodies.read(request))
 
     async def begin(session: Session) -> Response:
@@ -125,12 +156,13 @@ async def reset(request: Request) -> Response:
         with session.held_to_protocol():
             return _result(observed.payload)
 
-    return await in_fresh_session(request, manifest.name, begin)
+    return await in_fresh_session(request, name, begin)
 
 
+@simulated
 async def step(request: Request) -> Response:
     """Take one action in a fresh environment."""
-    manifest = manifest_of(request)
+    name = manifest_of(request).name
     action, options = bodies.step_arguments(request.headers, await bodies.read(request))
 
     async def take(session: Session) -> Response:
@@ -138,7 +170,7 @@ async def step(request: Request) -> Response:
         with session.held_to_protocol():
             return _result(observed.payload)
 
-    return await in_fresh_session(request, manifest.name, take)
+    return await in_fresh_session(request, name, take)
 
 
 def _result(payload: bytes) -> Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 _OBJECT = {"type": "object"}
+_SIMULATION = ("/reset", "/step", "/state")
 _RESULT = {
     "type": "object",
     "required": ["observation", "reward", "done", "metadata"],
@@ -67,8 +68,15 @@ def _operation(
     return operation
 
 
-def document(prefix: str) -> dict[str, Any]:
+def document(prefix: str, *, production: bool = False) -> dict[str, Any]:
     """Return the document for the routes under `prefix`, "" for the root."""
+    found = _document(prefix)
+    for path in _SIMULATION if production else ():
+        del found["paths"][path]
+    return found
+
+
+def _document(prefix: str) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {

@@ -93,6 +93,7 @@ async def serve(
     host: str,
     port: int,
     default: str | None,
+    production: bool = False,
     on_ready: Callable[[int], None],
 ) -> None:
     """Serve `hub` until SIGINT, SIGTERM or cancellation; then let go of every client.
@@ -105,6 +106,7 @@ async def serve(
         host: name or address to bind.
         port: 0 for a free one.
         default: the environment at the root; None for none.
+        production: hide reset, step and state over HTTP.
         on_ready: called with the real port, when connections are accepted.
 
     Raises:
@@ -114,7 +116,7 @@ async def serve(
     bound = listener(host, port)
     real_port: int = bound.getsockname()[1]
     config = uvicorn.Config(
-        create_app(hub, default=default, host=host),
+        create_app(hub, default=default, host=host, production=production),
         http="h11",
         ws="websockets-sansio",
         ws_max_size=MAX_FRAME_BYTES,

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from envhub.door import bodies, http
-from envhub.door.address import manifest_of
+from envhub.door.address import hub_of, manifest_of
 from envhub.door.splice import json_value
 from envhub.errors import InvalidOption, UsageError
 
@@ -28,13 +28,19 @@ _METHODS = {
 
 
 async def names(request: Request) -> Response:
-    """Return the environment's name, in a list."""
-    return JSONResponse([manifest_of(request).name])
+    """Return what the environment's app calls itself, in a list."""
+    manifest = manifest_of(request)
+
+    async def describe() -> Response:
+        described = await hub_of(request).describe(manifest.name)
+        return JSONResponse([described.app_name or manifest.name])
+
+    return await http.attend(request, describe)
 
 
 async def splits(request: Request) -> Response:
     """Return the environment's splits."""
-    return await _ask(request, _named(request), "list_splits", {}, lambda value: value)
+    return await _ask(request, "list_splits", {}, lambda value, _: value)
 
 
 async def task(request: Request) -> Response:
@@ -42,21 +48,31 @@ async def task(request: Request) -> Response:
     path = request.path_params["task_method"]
     if path not in _METHODS:
         raise HTTPException(404, "Not Found")
-    name = _named(request)
     method, key = _METHODS[path]
     params = bodies.task_arguments(path, request.headers, await bodies.read(request))
-    more = f',"env_name":{json.dumps(name)}' if path == "tasks" else ""
-    return await _ask(request, name, method, params, lambda v: f'{{"{key}":{v}{more}}}')
+
+    def around(value: str, name: str) -> str:
+        more = f',"env_name":{json.dumps(name)}' if path == "tasks" else ""
+        return f'{{"{key}":{value}{more}}}'
+
+    return await _ask(request, method, params, around)
 
 
 async def _ask(
     request: Request,
-    name: str,
     method: str,
     params: dict[str, Any],
-    around: Callable[[str], str],
+    around: Callable[[str, str], str],
 ) -> Response:
+    """Return what a method of the environment returns, put into its frame by `around`."""
+    manifest = manifest_of(request)
+
     async def answer(session: Session) -> Response:
+        asked = request.path_params["env_name"]
+        name = (await session.describe()).app_name or manifest.name
+        if asked.lower() != name.lower():
+            detail = f"unknown environment {asked!r}"
+            return JSONResponse({"detail": detail}, 404)
         try:
             value = await session.invoke_raw(method, json.dumps(params).encode())
         except InvalidOption as error:
@@ -64,14 +80,6 @@ async def _ask(
         except UsageError as error:
             return JSONResponse({"detail": str(error)}, 501)
         with session.held_to_protocol():
-            return Response(around(json_value(value)), media_type="application/json")
+            return Response(around(json_value(value), name), media_type="application/json")
 
-    return await http.in_fresh_session(request, name, answer)
-
-
-def _named(request: Request) -> str:
-    """Return the environment's name, which the path must have, too."""
-    asked, there = request.path_params["env_name"], manifest_of(request).name
-    if asked.lower() != there:
-        raise HTTPException(404, f"unknown environment {asked!r}")
-    return there
+    return await http.in_fresh_session(request, manifest.name, answer)

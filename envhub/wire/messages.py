@@ -114,6 +114,8 @@ class Described(Message, frozen=True):
         state: schema of the state.
         reset_observation: schema of what a reset returns.
         reset_options: names that `reset` takes; None when it takes any.
+        app_name: by which an OpenEnv app calls itself; "" for an environment of ours.
+        production: its author wants reset, step and state not to be had over HTTP.
     """
 
     op: Op
@@ -124,6 +126,8 @@ class Described(Message, frozen=True):
     state: bytes
     reset_observation: bytes
     reset_options: Names | None
+    app_name: Text = ""
+    production: bool = False
 
 
 class Observed(Message, frozen=True):

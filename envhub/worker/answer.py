@@ -231,6 +231,8 @@ def _described(op: int, environment: type, signature: Signature) -> Described:
         schema.encode_openenv(signature.state.schema()),
         schema.encode_openenv((signature.reset_observation or signature.observation).schema()),
         signature.reset_options,
+        _text(getattr(environment, "app_name", "")),
+        getattr(environment, "production", False) is True,
     )
 
 

@@ -67,7 +67,13 @@ def hosted(made: Made, folder: str) -> tuple[type, Signature, bool]:
     """
     known = _class_of(made.factory)
     name = known.__name__ if known else getattr(made.factory, "__name__", made.name)
-    body = {"made": made, "folder": folder, "__doc__": known and known.__doc__}
+    body = {
+        "made": made,
+        "folder": folder,
+        "app_name": made.name or getattr(made.factory, "__name__", "environment"),
+        "production": _mode(made) == "production",
+        "__doc__": known and known.__doc__,
+    }
     environment = type(name, (_Hosted,), body)
     reset_options = schema.names(_method(known, "reset"), skip=1) if known else None
     signature = Signature(
@@ -84,6 +90,18 @@ def hosted(made: Made, folder: str) -> tuple[type, Signature, bool]:
     return environment, signature, on_loop
 
 
+def _mode(made: Made) -> str:
+    """Return how the author wants it served.
+
+    Raises:
+        ValueError: in a way that there is not.
+    """
+    mode = made.mode or os.environ.get("OPENENV_MODE", "simulation")
+    if mode not in ("simulation", "production"):
+        raise ValueError(f"Invalid mode: {mode!r}; it is `simulation` or `production`")
+    return mode
+
+
 class _Hosted:
     """One environment of theirs. `reset_async` and `step_async` are there if it has its own.
 
@@ -93,6 +111,8 @@ class _Hosted:
 
     made: Made
     folder: str
+    app_name: str
+    production: bool
 
     def __init__(self) -> None:
         os.chdir(self.folder)

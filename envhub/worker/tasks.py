@@ -1,4 +1,4 @@
-"""OpenEnv's task API: what an environment can pose, by split and index."""
+"""OpenEnv's task API: what an environment can pose, by split and index; and its metadata."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ METHODS = {
     "num_tasks": ("split",),
     "get_task": ("split", "index"),
     "get_task_range": ("split", "start", "stop"),
+    "get_metadata": (),
 }
 
 

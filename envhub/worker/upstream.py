@@ -32,6 +32,8 @@ class Made:
         state: of the state; None where the author named none.
         reset_observation: of what a reset returns; None where it is the same.
         name: by which the author calls it, "" for none.
+        mode: "simulation", or "production" for a server without reset, step and state; ""
+            where the author has not said.
     """
 
     factory: Callable[[], Any]
@@ -40,6 +42,7 @@ class Made:
     state: Any
     reset_observation: Any
     name: str
+    mode: str = ""
 
 
 def replace(noted: list[Made]) -> None:
@@ -156,6 +159,7 @@ class _Building(ModuleType):
                     state_cls,
                     reset_observation_cls,
                     env_name or "",
+                    str(getattr(mode, "value", mode or "")),
                 )
             )
             return _App()
@@ -179,6 +183,7 @@ class _Building(ModuleType):
                 observation_cls,
                 env_name,
                 state_cls=state_cls,
+                mode=mode,
                 reset_observation_cls=reset_observation_cls,
             )
 

@@ -2,7 +2,7 @@ from fastmcp import FastMCP
 from openenv.core.env_server.http_server import create_app
 from openenv.core.env_server.mcp_environment import MCPEnvironment
 from openenv.core.env_server.mcp_types import CallToolAction, CallToolObservation
-from openenv.core.env_server.types import Observation, State
+from openenv.core.env_server.types import EnvironmentMetadata, Observation, State
 
 
 class ToolsEnvironment(MCPEnvironment):
@@ -35,6 +35,9 @@ class ToolsEnvironment(MCPEnvironment):
     @property
     def state(self):
         return State(step_count=self.sum)
+
+    def get_metadata(self):
+        return EnvironmentMetadata(name="Sums", description="Adds.", author="somebody")
 
     def list_splits(self):
         return ["train", "dev", {"name": "held out", "type": "test"}]

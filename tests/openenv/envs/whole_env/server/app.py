@@ -39,4 +39,4 @@ def factory():
     return AsynchronousEnvironment(start=100)
 
 
-app = create_fastapi_app(factory, Action, Observation, 4, None, "whole")
+app = create_fastapi_app(factory, Action, Observation, 4, None, "Whole", mode="production")
