@@ -30,6 +30,7 @@ OPENENV: tuple[BaseRoute, ...] = (
     Route("/step", http.step, methods=["POST"]),
     Route("/openapi.json", http.document),
     Route("/mcp", tools.call, methods=["POST"]),
+    Route("/mcp", tools.leave, methods=["DELETE"]),
     WebSocketRoute("/mcp", tools.converse),
     Route("/list_environments", tasks.names),
     Route("/{env_name}/splits", tasks.splits),

@@ -92,7 +92,15 @@ def _document(prefix: str) -> dict[str, Any]:
             "/state": {"get": _operation("State of a fresh environment", _OBJECT)},
             "/reset": {"post": _operation("Begin an episode", _RESULT, _RESET)},
             "/step": {"post": _operation("Take one action", _RESULT, _STEP, required=True)},
-            "/mcp": {"post": _operation("List and call tools (JSON-RPC)", _OBJECT, _RPC)},
+            "/mcp": {
+                "post": _operation(
+                    "List and call tools (MCP, or OpenEnv's own)", _OBJECT, _RPC
+                ),
+                "delete": {
+                    "summary": "End an MCP session",
+                    "responses": {"204": {"description": "It is closed"}},
+                },
+            },
             "/list_environments": {"get": _operation("Its name, in a list", {"type": "array"})},
             "/{env_name}/splits": {"get": _operation("Its splits", {"type": "array"})},
             "/{env_name}/{task_method}": {

@@ -1,4 +1,7 @@
-"""OpenEnv's routes for tools: POST /mcp, and the WebSocket /mcp with a session of its own."""
+"""The routes for tools: /mcp over HTTP, and as a WebSocket with a session of its own.
+
+Over HTTP it serves two protocols: OpenEnv's JSON-RPC, and MCP itself.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,35 @@ from envhub.door.kept import Caller
 
 
 async def call(request: Request) -> Response:
-    """Answer one JSON-RPC request; the status is 200 whatever went wrong."""
-    from envhub.door import rpc
-
-    manifest = manifest_of(request)
+    """Answer one JSON-RPC request. In OpenEnv's dialect the status is always 200."""
+    caller = _caller(request)
     body = await bodies.read(request)
-    caller = Caller(hub_of(request), request.app.state.sessions, manifest.name)
 
     async def answer() -> Response:
+        from envhub.door import mcp, rpc
+
+        if mcp.is_meant(request.headers, body):
+            return await mcp.answer(caller, request.headers, body)
         return Response(await rpc.answer_text(caller, body), media_type="application/json")
 
     return await http.attend(request, answer)
+
+
+async def leave(request: Request) -> Response:
+    """Close the session of an MCP client."""
+    caller = _caller(request)
+
+    async def close() -> Response:
+        from envhub.door import mcp
+
+        return await mcp.leave(caller, request.headers)
+
+    return await http.attend(request, close)
+
+
+def _caller(request: Request) -> Caller:
+    manifest = manifest_of(request)
+    return Caller(hub_of(request), request.app.state.sessions, manifest.name)
 
 
 async def converse(websocket: WebSocket) -> None:

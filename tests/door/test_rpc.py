@@ -68,7 +68,7 @@ async def say(websocket: Any, frame: dict[str, Any]) -> Any:
         ("\xff", -32700, "Parse error"),
         ("[" * 100_000, -32700, "Parse error"),
         ("{}", -32600, "Invalid request: 2 validation errors for JsonRpcRequest"),
-        (request("initialize"), -32601, "Method not found: initialize"),
+        (request("resources/list"), -32601, "Method not found: resources/list"),
         (request(LIST), -32603, "Environment does not support MCP"),
         (request("tools/call"), -32602, "Missing 'name' in params"),
         (request(LIST, session_id="x"), -32602, "Unknown session_id: x"),
