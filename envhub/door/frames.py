@@ -35,6 +35,7 @@ Verb = Literal["reset", "step", "state", "mcp", "close", "receipt"]
 NORMAL, BROKEN = 1000, 1011  # close codes (RFC 6455, 7.4.1)
 Failure = EnvhubError | SandboxError  # what a call to the hub may raise
 FAILURES = (EnvhubError, SandboxError)
+EPISODE_LOST = "the episode was lost with its process; reset begins another"
 _FATAL = (ProtocolError, SessionClosed)  # nothing is left that could answer
 
 
@@ -185,8 +186,7 @@ def episode_lost() -> Answer:
 
     Upstream would step an environment that was never reset; a failure must not pass as that.
     """
-    message = "the episode was lost with its process; reset begins another"
-    return Answer(error("EXECUTION_ERROR", message, cause=WorkerLost.code))
+    return Answer(error("EXECUTION_ERROR", EPISODE_LOST, cause=WorkerLost.code))
 
 
 def is_loss(failure: Failure) -> bool:

@@ -1,9 +1,11 @@
-"""The HTTP routes of one environment, as OpenEnv serves them: stateless.
+"""The HTTP routes of one environment, as OpenEnv serves them, and with a memory where asked.
 
 Each /reset, /step and /state has a session of its own that is closed before the reply is
-sent, so a step over HTTP is a step of an environment that was never reset. Errors look as
-upstream's do; an environment's own exception is a bare 500 there and here, and the header
-`envhub-cause` says what it was. `envhub-isolation` is the tier of the session that answered.
+sent, so a step over HTTP is a step of an environment that was never reset. Not so with
+`?session_id=`, which is ours: then it is the session of that id (see `kept`), and an error
+says what happened. Without, errors look as upstream's do; an environment's own exception is a
+bare 500 there and here, and the header `envhub-cause` says what it was. `envhub-isolation` is
+the tier of the session that answered.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from envhub.door import bodies, openapi
 from envhub.door.address import hub_of, manifest_of
-from envhub.door.frames import FAILURES, Failure, cause_of
+from envhub.door.frames import EPISODE_LOST, FAILURES, Failure, cause_of, is_loss
 from envhub.door.splice import json_array, json_object
-from envhub.errors import CapacityError, InvalidAction, RemoteProtocolError
+from envhub.errors import CapacityError, InvalidAction, RemoteProtocolError, WorkerLost
 
 if TYPE_CHECKING:
+    from envhub.door.kept import KeptSessions
     from envhub.hub.session import Session
 
 CLIENT_GONE = 499  # nginx's number for a client that did not wait
@@ -142,7 +145,7 @@ async def state(request: Request) -> Response:
         with session.held_to_protocol():
             return Response(json_object(payload), media_type=_JSON)
 
-    return await in_fresh_session(request, name, read)
+    return await _in_session(request, name, read)
 
 
 @simulated
@@ -156,7 +159,7 @@ async def reset(request: Request) -> Response:
         with session.held_to_protocol():
             return _result(observed.payload)
 
-    return await in_fresh_session(request, name, begin)
+    return await _in_session(request, name, begin, begins=True)
 
 
 @simulated
@@ -170,7 +173,7 @@ async def step(request: Request) -> Response:
         with session.held_to_protocol():
             return _result(observed.payload)
 
-    return await in_fresh_session(request, name, take)
+    return await _in_session(request, name, take)
 
 
 def _result(payload: bytes) -> Response:
@@ -186,6 +189,40 @@ def _result(payload: bytes) -> Response:
     if result.reward is not None:
         result.reward = float(result.reward)  # True is a reward of 1.0, as upstream has it
     return Response(_ENCODER.encode(result), media_type=_JSON)
+
+
+async def _in_session(
+    request: Request,
+    name: str,
+    use: Callable[[Session], Awaitable[Response]],
+    *,
+    begins: bool = False,
+) -> Response:
+    """Return what `use` makes of the session that the request names, or of a fresh one."""
+    key = request.query_params.get("session_id")
+    if key is None:
+        return await in_fresh_session(request, name, use)
+    sessions: KeptSessions = request.app.state.sessions
+    kept = sessions.find(name, key)
+    if kept is None:
+        raise HTTPException(404, f"Unknown session_id: {key}")
+    episode, session = kept.episode, kept.session
+
+    async def work() -> Response:
+        if episode.lost and not begins:
+            return _explained(WorkerLost(EPISODE_LOST))
+        try:
+            response = await use(session)
+        except FAILURES as failure:
+            episode.lost = episode.lost or is_loss(failure)
+            if isinstance(failure, InvalidAction):
+                raise  # which looks as it does without an id
+            return _explained(failure)
+        episode.lost = False
+        response.headers[_ISOLATION] = session.receipt.tier
+        return response
+
+    return await attend(request, work)
 
 
 async def in_fresh_session(
@@ -227,6 +264,12 @@ async def attend(request: Request, work: Callable[[], Awaitable[Response]]) -> R
             response = _failed(failure)
         tasks.cancel_scope.cancel()
     return response
+
+
+def _explained(failure: Failure) -> Response:
+    """Return what went wrong in a session that goes on: its client decides by it."""
+    detail = {"detail": str(failure), "cause": cause_of(failure)}
+    return JSONResponse(detail, 500, {"envhub-cause": cause_of(failure)})
 
 
 def _failed(failure: Failure) -> Response:

@@ -1,8 +1,8 @@
-"""Sessions that clients make over HTTP and name by an id: OpenEnv's tool clients do.
+"""What a connection holds of a session; and sessions that clients name by an id.
 
-Such a client makes a session by POST /mcp, attaches a WebSocket to it by its id, and calls
-tools over HTTP meanwhile. One that crashes never closes it; so a session that nobody is
-attached to, and nobody has called for a while, goes when another is wanted.
+A client makes one by POST /mcp, attaches a WebSocket to it by its id, and calls tools over
+HTTP meanwhile, or steps it there. One that crashes never closes it; so a session that nobody
+is attached to, and nobody has called for a while, goes when another is wanted.
 """
 
 from __future__ import annotations
@@ -24,6 +24,17 @@ class NotAttached(Exception):
 
 
 @dataclass(eq=False)
+class Episode:
+    """Of one session. A step of a fresh process must not pass as one of the episode before.
+
+    Args:
+        lost: with the process that it ran in; a reset begins another.
+    """
+
+    lost: bool = False
+
+
+@dataclass(eq=False)
 class Kept:
     """One session with an id.
 
@@ -33,6 +44,8 @@ class Kept:
         session: open.
         attached: a WebSocket has it.
         closing: it is closed as soon as none has.
+        episode: of the session.
+        used: when, on the monotonic clock.
     """
 
     key: str
@@ -40,6 +53,7 @@ class Kept:
     session: Session
     attached: bool = False
     closing: bool = False
+    episode: Episode = field(default_factory=Episode)
     used: float = field(default_factory=time.monotonic)
 
 
@@ -62,9 +76,16 @@ class KeptSessions:
         await self._forget_idle()
         return self.adopt(name, await self._hub.open(name))
 
-    def adopt(self, name: str, session: Session, *, attached: bool = False) -> Kept:
-        """Give an open session an id; one that is a WebSocket's own ends with that."""
-        kept = Kept(str(uuid.uuid4()), name, session, attached, closing=attached)
+    def adopt(self, name: str, session: Session, episode: Episode | None = None) -> Kept:
+        """Give an open session an id.
+
+        Args:
+            name: of the environment.
+            session: open.
+            episode: of a session that is a WebSocket's own, and ends with that.
+        """
+        attached = episode is not None
+        kept = Kept(str(uuid.uuid4()), name, session, attached, attached, episode or Episode())
         self._kept[kept.key] = kept
         return kept
 
@@ -120,6 +141,7 @@ class Caller:
         name: of the environment.
         session: of this connection; None over HTTP.
         kept: the same with its id, once it has one.
+        episode: of that session.
     """
 
     hub: Hub
@@ -127,6 +149,24 @@ class Caller:
     name: str
     session: Session | None = None
     kept: Kept | None = None
+    episode: Episode = field(default_factory=Episode)
+
+    def attach(self, key: str) -> Session:
+        """Have the session of that id for this connection.
+
+        Raises:
+            NotAttached: there is none, or another connection has it.
+        """
+        self.kept = self.sessions.attach(self.name, key)
+        self.session, self.episode = self.kept.session, self.kept.episode
+        return self.session
+
+    def adopt(self) -> Kept:
+        """Give this connection's own session an id, once."""
+        assert self.session is not None
+        if self.kept is None:
+            self.kept = self.sessions.adopt(self.name, self.session, self.episode)
+        return self.kept
 
     async def leave(self) -> None:
         """Close the connection's session, or leave it to whoever made it."""

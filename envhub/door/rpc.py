@@ -87,10 +87,7 @@ async def _result(caller: Caller, request: JsonRpcRequest) -> str:
 
 async def _created(caller: Caller) -> Kept:
     if caller.session is not None:
-        if caller.kept is None:
-            adopt = caller.sessions.adopt
-            caller.kept = adopt(caller.name, caller.session, attached=True)
-        return caller.kept
+        return caller.adopt()
     try:
         return await caller.sessions.create(caller.name)
     except FAILURES as failure:

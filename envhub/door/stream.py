@@ -90,7 +90,6 @@ class Stream:
         self._caller = Caller(hub, websocket.app.state.sessions, name)
         self._tasks = anyio.create_task_group()
         self._is_open = True
-        self._is_lost = False  # the episode, with the process that it ran in
 
     async def run(self) -> None:
         """Serve the client until either side ends. Cancelled, it still closes the session."""
@@ -134,13 +133,14 @@ class Stream:
 
     async def _ask(self, session: Session, request: frames.Request) -> frames.Answer:
         """Return the answer to a request that only the session can answer."""
-        if self._is_lost and request.verb not in ("reset", "receipt", "mcp"):
+        episode = self._caller.episode
+        if episode.lost and request.verb not in ("reset", "receipt", "mcp"):
             return frames.episode_lost()
         try:
             match request.verb:
                 case "reset":
                     observed = await session.reset_raw(request.data, form="json")
-                    self._is_lost = False
+                    episode.lost = False
                     with session.held_to_protocol():
                         return frames.observation(observed.payload)
                 case "step":
@@ -158,7 +158,7 @@ class Stream:
                     with session.held_to_protocol():
                         return frames.state(payload)
         except frames.FAILURES as failure:
-            self._is_lost = self._is_lost or frames.is_loss(failure)
+            episode.lost = episode.lost or frames.is_loss(failure)
             return frames.failed(failure)
 
     async def _open(self) -> Session | None:
@@ -167,12 +167,10 @@ class Stream:
         wanted = self._websocket.query_params.get("session_id")
         if wanted:
             try:
-                caller.kept = caller.sessions.attach(caller.name, wanted)
+                return caller.attach(wanted)
             except NotAttached as error:
                 await self._say(frames.not_attached(str(error)))
                 return None
-            caller.session = caller.kept.session
-            return caller.session
         try:
             caller.session = await caller.hub.open(caller.name)
         except frames.FAILURES as failure:
