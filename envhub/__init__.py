@@ -15,26 +15,36 @@ if TYPE_CHECKING:
     from envhub.authoring.types import Action as Action
     from envhub.authoring.types import Observation as Observation
     from envhub.authoring.types import State as State
+    from envhub.client.auto import AutoAction as AutoAction
+    from envhub.client.auto import AutoEnv as AutoEnv
+    from envhub.client.http import HTTPEnvClient as HTTPEnvClient
+    from envhub.client.provider import EnvHubProvider as EnvHubProvider
+    from envhub.client.websocket import EnvClient as EnvClient
     from envhub.errors import EnvhubError as EnvhubError
     from envhub.hub.embedded import EmbeddedSession as EmbeddedSession
     from envhub.hub.hub import Hub as Hub
     from envhub.hub.make import make as make
-    from envhub.hub.results import Record as Record
-    from envhub.hub.results import StepResult as StepResult
     from envhub.hub.session import Session as Session
+    from envhub.results import Record as Record
+    from envhub.results import StepResult as StepResult
 else:
     _HOME = {
         "Action": "envhub.authoring.types",
         "AgentSandbox": "envhub.authoring.agent",
         "EmbeddedSession": "envhub.hub.embedded",
         "Environment": "envhub.authoring.environment",
+        "AutoAction": "envhub.client.auto",
+        "AutoEnv": "envhub.client.auto",
+        "EnvClient": "envhub.client.websocket",
+        "EnvHubProvider": "envhub.client.provider",
+        "HTTPEnvClient": "envhub.client.http",
         "EnvhubError": "envhub.errors",
         "Hub": "envhub.hub.hub",
         "Observation": "envhub.authoring.types",
-        "Record": "envhub.hub.results",
+        "Record": "envhub.results",
         "Session": "envhub.hub.session",
         "State": "envhub.authoring.types",
-        "StepResult": "envhub.hub.results",
+        "StepResult": "envhub.results",
         "make": "envhub.hub.make",
     }
     __all__ = sorted(_HOME)

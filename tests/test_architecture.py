@@ -32,8 +32,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "envhub_sandbox", "msgspec",
     },
     "envhub.hub": {
-        "envhub", "envhub.hub", "envhub.wire", "envhub.errors", "envhub_sandbox",
-        "anyio", "msgspec", "psutil", "uvloop", "yaml",
+        "envhub", "envhub.hub", "envhub.wire", "envhub.results", "envhub.errors",
+        "envhub_sandbox", "anyio", "msgspec", "psutil", "uvloop", "yaml",
+    },
+    "envhub.results": set(),
+    "envhub.client": {
+        "envhub.client", "envhub.results", "envhub.errors", "envhub.hub", "pydantic",
+        "websockets",
     },
     "envhub.door": {
         "envhub.door", "envhub.hub", "envhub.wire", "envhub.errors", "envhub_sandbox",

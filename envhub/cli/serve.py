@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +31,17 @@ if TYPE_CHECKING:
 @click.option("--mode", type=click.Choice(["simulation", "production"]), envvar="OPENENV_MODE",
               help="`production` has no reset, step and state over HTTP; by default each "
                    "environment's author decides.")  # fmt: skip
+@click.option("--stop-on-eof", is_flag=True,
+              help="Stop when standard input ends, for a program that starts a server and may "
+                   "die.")  # fmt: skip
 @isolation_options
 @click.option("--launcher", type=click.Choice(["auto", "bubblewrap", "built-in"]),
               default="auto", show_default=True, help="What builds the sandbox.")  # fmt: skip
 @click.option("--max-sessions", type=click.IntRange(1), metavar="N",
               help="At once; by default what memory and descriptors allow.")  # fmt: skip
+@click.option("--queue-s", type=click.FloatRange(0), default=30.0, show_default=True,
+              metavar="SECONDS", help="How long a client waits for a place before it is "
+                                      "refused.")  # fmt: skip
 @click.option("--cap", "caps", multiple=True, metavar="LIMIT=N",
               help="The most that a manifest may ask for, such as memory_bytes=512M or "
                    "step_s=10; any key of [limits] and [deadlines].")  # fmt: skip
@@ -51,11 +60,13 @@ def serve(
     host: str,
     port: int,
     mode: str | None,
+    stop_on_eof: bool,
     isolation: str,
     exactly: bool,
     allow_unprotected_agent_code: bool,
     launcher: str,
     max_sessions: int | None,
+    queue_s: float,
     caps: tuple[str, ...],
     memory_floor: str | None,
     cgroup: str,
@@ -89,6 +100,7 @@ def serve(
         allow_unprotected_agent_code=allow_unprotected_agent_code,
         launcher=launcher,
         max_sessions=max_sessions,
+        queue_s=queue_s,
         caps=limits.parse(caps),
         memory_floor_bytes=limits.size(memory_floor) if memory_floor else None,
         cgroup=cgroup,
@@ -102,9 +114,22 @@ def serve(
         raise UnknownEnvironment(
             "no environment to serve", hint="name a folder of environments with --envs"
         )
+    if stop_on_eof:
+        _stop_on_eof()
     for name in {root, *named}:
         _build(hub.catalog[name])
     uvloop.run(_serve(hub, root, host, port, production=mode == "production"))
+
+
+def _stop_on_eof() -> None:
+    """Have this process told to stop when nobody holds the other end of its input."""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="end of input", daemon=True).start()
 
 
 def _names(folders: tuple[str, ...]) -> list[str]:

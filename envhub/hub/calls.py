@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from envhub.errors import InvalidAction, InvalidOption, RemoteProtocolError
-from envhub.hub.results import Record, StepResult, record
+from envhub.results import Record, StepResult, record
 from envhub.wire import arrays
 from envhub.wire.framing import MAX_FRAME_BYTES
 from envhub.wire.messages import Observed, Reply

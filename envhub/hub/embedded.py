@@ -31,8 +31,8 @@ from envhub.hub import caps as limits
 from envhub.hub.background import BackgroundHub
 from envhub.hub.exchange import Exchange
 from envhub.hub.pool import Lease, Pool
-from envhub.hub.results import Record, StepResult
 from envhub.hub.tenure import Deadline
+from envhub.results import Record, StepResult
 from envhub.wire.lifecycle import State
 from envhub.wire.messages import (
     Close,

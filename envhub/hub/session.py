@@ -15,7 +15,7 @@ from envhub.hub.link import Link
 from envhub.hub.manifest import Manifest
 from envhub.hub.place import Place
 from envhub.hub.pool import Lease
-from envhub.hub.results import Record, StepResult
+from envhub.results import Record, StepResult
 from envhub.wire.messages import (
     Close,
     Describe,

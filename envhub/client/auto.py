@@ -1,0 +1,131 @@
+"""Environments by name, as OpenEnv's AutoEnv and AutoAction have them."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+from envhub.client.provider import EnvHubProvider, named
+from envhub.client.websocket import EnvClient
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+_TYPES: dict[str, Any] = {
+    "string": str,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "array": list[Any],
+    "object": dict[str, Any],
+    "null": None,
+}
+
+
+class AutoEnv:
+    """Finds environments: those of a server, or those on this machine's search path."""
+
+    @classmethod
+    def list_environments(cls, base_url: str | None = None) -> dict[str, str]:
+        """Return each environment's name and description.
+
+        Args:
+            base_url: of a server; None for the search path of `envhub list`.
+        """
+        if base_url is None:
+            from envhub.hub.catalog import Catalog, search_path
+
+            catalog = Catalog(search_path())
+            return {name: catalog[name].description for name in catalog.names()}
+        listed = _fetched(f"{base_url.rstrip('/')}/envs")["environments"]
+        return {found["name"]: found["description"] for found in listed}
+
+    @classmethod
+    def from_env(
+        cls, name: str, base_url: str | None = None, provider: Any = None, **options: Any
+    ) -> EnvClient:
+        """Return a client of the environment that a name means: "echo", or "me/echo-env".
+
+        Args:
+            name: of the environment.
+            base_url: of a server; None starts one here, in `provider`.
+            provider: None for an `EnvHubProvider`.
+            options: of the client.
+
+        Raises:
+            UnknownEnvironment: there is none of that name.
+        """
+        if base_url is None:
+            return EnvClient(provider=provider or EnvHubProvider(name), **options)
+        return EnvClient(_url(name, base_url), **options)
+
+
+class AutoAction:
+    """Makes action classes of environments whose package is not installed here."""
+
+    @classmethod
+    def from_env(cls, name: str, base_url: str | None = None) -> type[BaseModel]:
+        """Return a class with the fields that the environment's action has.
+
+        It knows names, types and defaults. What else an action must be, the environment
+        judges when it gets one.
+
+        Args:
+            name: of the environment.
+            base_url: of a server; None starts one here for the moment.
+
+        Raises:
+            UnknownEnvironment: there is none of that name.
+        """
+        if base_url is not None:
+            return _action(_fetched(f"{_url(name, base_url)}/schema")["action"])
+        with EnvHubProvider(name) as provider:
+            return _action(_fetched(f"{provider.start()}/schema")["action"])
+
+
+def _url(name: str, base_url: str) -> str:
+    return f"{base_url.rstrip('/')}/envs/{named(name, AutoEnv.list_environments(base_url))}"
+
+
+def _fetched(url: str) -> Any:
+    url = url if "://" in url else f"http://{url}"
+    with urllib.request.urlopen(url, timeout=60) as reply:  # noqa: S310 (the caller's server)
+        return json.load(reply)
+
+
+def _action(schema: dict[str, Any]) -> type[BaseModel]:
+    from pydantic import BaseModel, ConfigDict, Field, create_model
+
+    class Sent(BaseModel):
+        """What was not set is not sent: the schema does not tell every default."""
+
+        def model_dump(self, **how: Any) -> dict[str, Any]:
+            return super().model_dump(**{"exclude_unset": True, **how})
+
+    needed = schema.get("required", ())
+    fields: dict[str, Any] = {}
+    for name, said in schema.get("properties", {}).items():
+        default = ... if name in needed else said.get("default")
+        fields[name] = (_type(said), Field(default, description=said.get("description")))
+    Sent.model_config = ConfigDict(
+        extra="allow" if schema.get("additionalProperties") else "forbid"
+    )
+    model: type[BaseModel] = create_model(
+        schema.get("title", "Action"), __base__=Sent, **fields
+    )
+    return model
+
+
+def _type(schema: dict[str, Any]) -> Any:
+    """Return the Python type that a part of a JSON Schema describes, as far as it is plain."""
+    from typing import Literal, Union
+
+    if "enum" in schema:
+        return Literal[tuple(schema["enum"])]
+    if "const" in schema:
+        return Literal[schema["const"]]
+    if "anyOf" in schema:
+        return Union[tuple(_type(part) for part in schema["anyOf"])]  # noqa: UP007 (a tuple)
+    kind = schema.get("type")
+    return _TYPES.get(kind, Any) if isinstance(kind, str) else Any

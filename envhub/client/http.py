@@ -1,0 +1,156 @@
+"""A client of one environment over plain HTTP, where a WebSocket does not get through.
+
+OpenEnv's server forgets between two requests. Ours keeps a session for whoever names it, so
+this client has an episode: it is made by the first call, and ended by `close`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlencode, urlsplit
+
+from envhub.client import speech
+from envhub.errors import (
+    CapacityError,
+    DeadlineExceeded,
+    RemoteProtocolError,
+    SessionClosed,
+    UsageError,
+    WorkerLost,
+    WorkerStartFailed,
+)
+from envhub.results import StepResult, record
+
+_UNKNOWN_SESSION = -32602
+
+
+class HTTPEnvClient:
+    """A session over HTTP. Blocking; used by one thread at a time.
+
+        with HTTPEnvClient("http://127.0.0.1:8000/envs/echo") as env:
+            env.reset(seed=7)
+            result = env.step({"message": "hello"})
+
+    Args:
+        base_url: of the environment: the server's, or with /envs/NAME.
+        request_timeout_s: for each reply, a place in the server's queue included.
+        default_headers: sent with every request.
+
+    Raises:
+        UsageError: `base_url` is no address.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        request_timeout_s: float = 60.0,
+        default_headers: Mapping[str, str] | None = None,
+    ) -> None:
+        speech.websocket_url(base_url)
+        url = urlsplit(base_url if "://" in base_url else f"http://{base_url}")
+        secure = url.scheme in ("https", "wss")
+        kind = HTTPSConnection if secure else HTTPConnection
+        self.base_url = base_url
+        self._connection = kind(url.netloc, timeout=request_timeout_s)
+        self._timeout_s = request_timeout_s
+        self._prefix = url.path.rstrip("/")
+        self._headers = {"content-type": "application/json", **(default_headers or {})}
+        self._key = ""
+
+    def reset(self, **options: Any) -> StepResult:
+        """Begin an episode; options are "seed", "episode_id" and the environment's own.
+
+        Raises:
+            CapacityError: the server has no place.
+            EnvironmentFailed: the environment raised.
+            WorkerError: its process, or the server, is gone.
+        """
+        return speech.result(self._ask("POST", "reset", options))
+
+    def step(self, action: Any) -> StepResult:
+        """Take one action: a mapping, or an object with the action's fields.
+
+        Raises: as `reset`, and InvalidAction.
+        """
+        return speech.result(self._ask("POST", "step", {"action": speech.plain(action)}))
+
+    def state(self) -> Any:
+        """Return the environment's state."""
+        return record(self._ask("GET", "state"))
+
+    def close(self) -> None:
+        """End the session. Idempotent."""
+        key, self._key = self._key, ""
+        try:
+            if key:
+                self._call("openenv/session/close", {"session_id": key})
+        except (SessionClosed, WorkerLost, DeadlineExceeded):
+            pass  # it is gone, or goes when its place is wanted
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ask(self, method: str, verb: str, body: Any = None) -> dict[str, Any]:
+        if not self._key:
+            self._key = self._call("openenv/session/create", {})["session_id"]
+        path = f"/{verb}?{urlencode({'session_id': self._key})}"
+        status, reply = self._exchange(method, path, body)
+        if status == 200:
+            return reply
+        detail = reply.get("detail")
+        if status == 404:
+            self._key = ""
+            raise SessionClosed(f"{detail}; the next call opens another")
+        if status == 422:
+            raise speech.invalid("the request does not fit", detail)
+        raise speech.failure({"message": detail, "cause": reply.get("cause"), "code": status})
+
+    def _call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        _, reply = self._exchange("POST", "/mcp", request)
+        error, result = reply.get("error"), reply.get("result")
+        if isinstance(error, dict):
+            counts = error.get("data") or {}
+            if "max_sessions" in counts:
+                active, limit = counts.get("active_sessions", 0), counts["max_sessions"]
+                raise CapacityError(str(error.get("message")), active=active, limit=limit)
+            unknown = error.get("code") == _UNKNOWN_SESSION
+            raise (SessionClosed if unknown else WorkerStartFailed)(str(error.get("message")))
+        if not isinstance(result, dict):
+            raise RemoteProtocolError("the server's reply has no result")
+        return result
+
+    def _exchange(self, method: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
+        try:
+            data = None if body is None else json.dumps(body)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UsageError(f"it cannot be sent: {error}") from None
+        try:
+            self._connection.request(method, self._prefix + path, data, self._headers)
+            response = self._connection.getresponse()
+            text = response.read()
+        except TimeoutError:
+            raise DeadlineExceeded(f"no reply within {self._timeout_s:g} s") from None
+        except (OSError, HTTPException) as error:
+            raise WorkerLost(f"the connection to {self.base_url} is lost: {error!r}") from None
+        finally:
+            self._connection.close()  # an idle one would be closed while an agent thinks
+        try:
+            reply = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RemoteProtocolError(f"status {response.status}, no JSON: {error}") from None
+        if not isinstance(reply, dict):
+            raise RemoteProtocolError(f"status {response.status}, and no object")
+        return response.status, reply
