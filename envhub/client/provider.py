@@ -67,13 +67,11 @@ class EnvHubProvider:
             UnknownEnvironment: there is none of that name.
             WorkerStartFailed: the server ended, having said why.
         """
-        if not self._env:
-            raise UsageError("no environment is named", hint="EnvHubProvider(NAME or FOLDER)")
         return self._start(self._env, port, env_vars or {})
 
     def start_container(
         self,
-        image: str,
+        image: str = "",  # OpenEnv's clients call it without, if it may be left out
         port: int | None = None,
         env_vars: Mapping[str, str] | None = None,
         **_: Any,
@@ -104,6 +102,8 @@ class EnvHubProvider:
     def _start(self, env: str, port: int | None, variables: Mapping[str, str]) -> str:
         if self._server is not None:
             raise UsageError("this provider has started its server already")
+        if not env:
+            raise UsageError("no environment is named", hint="EnvHubProvider(NAME or FOLDER)")
         name = named(env, Catalog(self._path(env)).names())
         arguments = [*self._arguments, f"--port={port or 0}", f"--env={name}"]
         arguments += [f"--variable={variable}" for variable in variables]
