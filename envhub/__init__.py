@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from envhub.client.http import HTTPEnvClient as HTTPEnvClient
     from envhub.client.provider import EnvHubProvider as EnvHubProvider
     from envhub.client.websocket import EnvClient as EnvClient
+    from envhub.door.hosting import HTTPEnvServer as HTTPEnvServer
+    from envhub.door.hosting import create_app as create_app
     from envhub.errors import EnvhubError as EnvhubError
     from envhub.hub.embedded import EmbeddedSession as EmbeddedSession
     from envhub.hub.hub import Hub as Hub
@@ -45,6 +47,8 @@ else:
         "Session": "envhub.hub.session",
         "State": "envhub.authoring.types",
         "StepResult": "envhub.results",
+        "HTTPEnvServer": "envhub.door.hosting",
+        "create_app": "envhub.door.hosting",
         "make": "envhub.hub.make",
     }
     __all__ = sorted(_HOME)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
@@ -50,24 +49,36 @@ def create_app(
         production: hide reset, step and state over HTTP for every environment, and not only
             for those whose author wants it.
     """
-    app = Starlette(
-        routes=[
-            Route("/envs", http.environments),
-            Mount("/envs/{name}", routes=OPENENV),
-            *OPENENV,
-        ],
-        middleware=[Middleware(SameOrigin, host=host)],
-        exception_handlers={
-            HTTPException: _refused,
-            InvalidBody: _unprocessable,
-            ClientDisconnect: _unheard,
-        },
-    )
-    app.state.hub = hub
-    app.state.sessions = KeptSessions(hub)
+    app = Starlette()
+    install(app, default=default, host=host, production=production)
+    connect(app, hub)
+    return app
+
+
+def install(
+    app: Starlette, *, default: str | None, host: str = "127.0.0.1", production: bool = False
+) -> None:
+    """Add the routes, and what wraps them, to an application. Args: as `create_app`."""
+    app.router.routes += [
+        Route("/envs", http.environments),
+        Mount("/envs/{name}", routes=OPENENV),
+        *OPENENV,
+    ]
+    app.add_middleware(SameOrigin, host=host)
+    for kind, answer in (
+        (HTTPException, _refused),
+        (InvalidBody, _unprocessable),
+        (ClientDisconnect, _unheard),
+    ):
+        app.add_exception_handler(kind, answer)
     app.state.default = default
     app.state.production = production
-    return app
+
+
+def connect(app: Starlette, hub: Hub) -> None:
+    """Say whose sessions the routes are about, before the first request."""
+    app.state.hub = hub
+    app.state.sessions = KeptSessions(hub)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

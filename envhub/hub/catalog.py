@@ -85,6 +85,11 @@ class Catalog:
         self._found = {name: self[name] for name in names}
         self.broken = {}
 
+    def only(self, manifest: Manifest) -> None:
+        """Forget every environment, and know the one that was found in another way."""
+        self._found = {manifest.name: manifest}
+        self.broken = {}
+
     def default(self, name: str | None = None) -> str | None:
         """Return what stands at the root: `name`, else the alphabetically first, if any.
 

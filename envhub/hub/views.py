@@ -38,12 +38,19 @@ def worker_view(manifest: Manifest, variables: Mapping[str, str]) -> View:
     """Return what an environment sees: the system, a Python and its packages, itself."""
     python = shown.virtual(manifest.python) if manifest.python else None
     interpreter = envhub_sandbox.interpreter(packages=True, python=python)
-    own = [Bind(manifest.folder)]
+    own = [Bind(_own_files(manifest))]
     if manifest.format == "openenv":
         own += [Bind(manifest.folder, path) for path in (_IMAGE, _package(manifest))]
     named = View(environment=tuple({**manifest.variable_defaults, **variables}.items()))
     view = _view(interpreter, (*_own_code(), *own))
     return envhub_sandbox.joined(named, view)  # ours win
+
+
+def _own_files(manifest: Manifest) -> str:
+    """Return its folder; of a class in a package, that package and not what is beside it."""
+    package, dot, _ = manifest.entry.partition(":")[0].partition(".")
+    alone = dot and manifest.format == "envhub"
+    return f"{manifest.folder}/{package}" if alone else manifest.folder
 
 
 def worker_command(manifest: Manifest, isolated: bool) -> list[str]:

@@ -56,15 +56,16 @@ def python() -> Path:
     complete = PYTHON.parents[1] / "complete"
     if not complete.exists():
         uv = [sys.executable, "-m", "uv"]
-        subprocess.run([*uv, "venv", "-q", "--clear", PYTHON.parents[1]], check=True)
-        install = [*uv, "pip", "install", "-q", "--python", PYTHON, "openenv==0.10.0", "uv"]
-        subprocess.run([*install, "-e", ROOT], check=True, timeout=500)
+        subprocess.run([*uv, "venv", "-q", "--clear", str(PYTHON.parents[1])], check=True)
+        packages = ["openenv==0.10.0", "uv", "-e", str(ROOT)]
+        install = [*uv, "pip", "install", "-q", "--python", str(PYTHON), *packages]
+        subprocess.run(install, check=True, timeout=500)
         complete.touch()
     return PYTHON
 
 
 def test_unmodified_clients_take_it_as_their_provider(python: Path, cache: Path) -> None:
-    command = [python, "-c", PLAY, str(ENVS)]
+    command = [str(python), "-c", PLAY, str(ENVS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
 
     assert done.returncode == 0, done.stderr
