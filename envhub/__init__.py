@@ -12,6 +12,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from envhub.authoring.agent import AgentSandbox as AgentSandbox
     from envhub.authoring.environment import Environment as Environment
+    from envhub.authoring.rubric import Gate as Gate
+    from envhub.authoring.rubric import Rubric as Rubric
+    from envhub.authoring.rubric import Sequential as Sequential
+    from envhub.authoring.rubric import WeightedSum as WeightedSum
+    from envhub.authoring.transform import CompositeTransform as CompositeTransform
+    from envhub.authoring.transform import NullTransform as NullTransform
+    from envhub.authoring.transform import Transform as Transform
     from envhub.authoring.types import Action as Action
     from envhub.authoring.types import Observation as Observation
     from envhub.authoring.types import State as State
@@ -49,6 +56,13 @@ else:
         "StepResult": "envhub.results",
         "HTTPEnvServer": "envhub.door.hosting",
         "create_app": "envhub.door.hosting",
+        "CompositeTransform": "envhub.authoring.transform",
+        "Gate": "envhub.authoring.rubric",
+        "NullTransform": "envhub.authoring.transform",
+        "Rubric": "envhub.authoring.rubric",
+        "Sequential": "envhub.authoring.rubric",
+        "Transform": "envhub.authoring.transform",
+        "WeightedSum": "envhub.authoring.rubric",
         "make": "envhub.hub.make",
     }
     __all__ = sorted(_HOME)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Generic
+from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
+from .rubric import Rubric
+from .transform import Transform
 from .types import Action, Observation, State
 
 ActionT = TypeVar("ActionT", default=Action)
@@ -23,7 +25,20 @@ class Environment(Generic[ActionT, ObservationT, StateT]):
 
     Extending it is a convenience: any class with these methods is an environment. Methods
     may be `async def`; then a loop runs between the calls, too.
+
+    Args:
+        transform: what `_apply_transform` does with an observation.
+        rubric: what `_apply_rubric` asks for a reward.
     """
+
+    transform: Transform[Any] | None = None  # also for those who do not call our __init__
+    rubric: Rubric | None = None
+
+    def __init__(
+        self, transform: Transform[Any] | None = None, rubric: Rubric | None = None
+    ) -> None:
+        self.transform = transform
+        self.rubric = rubric
 
     def reset(self, seed: int | None = None, episode_id: str | None = None) -> ObservationT:
         """Begin an episode and return the first observation.
@@ -48,3 +63,18 @@ class Environment(Generic[ActionT, ObservationT, StateT]):
 
     def close(self) -> None:
         """Give back what the environment holds. Called once; a killed session skips it."""
+
+    # ------------------------------------------------------ for `step` and `reset` to call
+
+    def _apply_transform(self, observation: ObservationT) -> ObservationT:
+        """Return the observation as the transform makes it; as it is, without one."""
+        return observation if self.transform is None else self.transform(observation)
+
+    def _apply_rubric(self, action: ActionT, observation: ObservationT) -> float | None:
+        """Return the rubric's reward; None without one, for nobody has judged then."""
+        return None if self.rubric is None else self.rubric(action, observation)
+
+    def _reset_rubric(self) -> None:
+        """Forget the scores of the episode before."""
+        if self.rubric is not None:
+            self.rubric.reset()
