@@ -6,6 +6,7 @@
         * ResetNeeded
         * InvalidAction
         * InvalidOption
+        * SchemaMismatch
         * SessionClosed
         * HubForked
     * CapacityError               the hub is full or closing; retry later
@@ -86,6 +87,33 @@ class InvalidOption(UsageError):
     """`reset` was given an option that the environment does not know, or of a wrong type."""
 
     code = "invalid_option"
+
+
+class SchemaMismatch(UsageError):
+    """The environment's types are not those that the client was written for.
+
+    Args:
+        message: which environment, and in what it differs where that can be known.
+        expected: digest that was pinned.
+        found: digest of what there is.
+        difference: a line for each change; empty if only the digest was pinned.
+    """
+
+    code = "schema_mismatch"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        expected: str = "",
+        found: str = "",
+        difference: tuple[str, ...] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.expected = expected
+        self.found = found
+        self.difference = difference
 
 
 class SessionClosed(UsageError):

@@ -16,6 +16,7 @@ from envhub.errors import (
     InvalidAction,
     RemoteProtocolError,
     UsageError,
+    WorkerStartFailed,
 )
 from envhub.results import Record, StepResult, record
 
@@ -115,6 +116,8 @@ def failure(data: Mapping[str, Any]) -> EnvhubError:
         return invalid(message, data.get("errors"))
     if cause := _BY_CODE.get(str(data.get("cause"))):
         return cause(message)
+    if code == "FACTORY_ERROR":
+        return WorkerStartFailed(message)
     if code == "EXECUTION_ERROR":
         return EnvironmentFailed(message)
     return UsageError(f"{message} ({code})")

@@ -45,6 +45,7 @@ class _Dialogue:
         max_message_size_mb: float = 100.0,
         headers: Mapping[str, str] | None = None,
         provider: Provider | None = None,
+        schema: str | Mapping[str, Any] | None = None,
     ) -> None:
         if (base_url is None) == (provider is None):
             raise UsageError("name a base_url, or a provider that starts a server")
@@ -61,6 +62,7 @@ class _Dialogue:
             "proxy": None,
             "compression": None,
         }
+        self._schema = schema
         self._lost = False
 
     def _step_payload(self, action: Any) -> dict[str, Any]:
@@ -79,6 +81,10 @@ class _Dialogue:
         if self.base_url is None:
             assert self._provider is not None
             self.base_url = self._provider.start()
+        if self._schema is not None:
+            from envhub.client.pinned import check
+
+            check(self.base_url, self._schema, self._connect_timeout_s)
         return speech.websocket_url(self.base_url)
 
     def _let_go(self) -> None:
@@ -113,6 +119,8 @@ class EnvClient(_Dialogue):
         max_message_size_mb: longest reply, in MiB.
         headers: sent with the handshake.
         provider: starts a server when the first call is made, and stops it at the end.
+        schema: what the environment's types must look like, or connecting raises
+            SchemaMismatch: a digest, or a document as GET /schema gives it.
 
     Raises:
         UsageError: neither a base_url nor a provider, or both.

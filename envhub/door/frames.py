@@ -28,6 +28,7 @@ from envhub.errors import (
     SessionClosed,
     WorkerError,
     WorkerLost,
+    WorkerStartFailed,
 )
 from envhub_sandbox import Receipt, SandboxError
 
@@ -213,7 +214,9 @@ def refused(failure: Failure, name: str) -> Answer:
             return Answer(error("CAPACITY_REACHED", str(failure)), NORMAL)
     why = f"{failure}; {failure.hint}" if failure.hint else str(failure)
     message = f"Environment factory '{name}' failed to create instance. {why}"
-    return Answer(error("FACTORY_ERROR", message, factory_name=name), NORMAL)
+    is_the_author_s = isinstance(failure, WorkerStartFailed)
+    more = {} if is_the_author_s else {"cause": cause_of(failure)}
+    return Answer(error("FACTORY_ERROR", message, factory_name=name, **more), NORMAL)
 
 
 def not_attached(why: str) -> Answer:

@@ -22,11 +22,18 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from envhub.door import bodies, openapi
 from envhub.door.address import hub_of, manifest_of
 from envhub.door.frames import EPISODE_LOST, FAILURES, Failure, cause_of, is_loss
+from envhub.door.kept import SCHEMA, KeptSessions
 from envhub.door.splice import json_array, json_object
-from envhub.errors import CapacityError, InvalidAction, RemoteProtocolError, WorkerLost
+from envhub.errors import (
+    CapacityError,
+    InvalidAction,
+    RemoteProtocolError,
+    SchemaMismatch,
+    WorkerLost,
+)
+from envhub.hub import schemas
 
 if TYPE_CHECKING:
-    from envhub.door.kept import KeptSessions
     from envhub.hub.session import Session
 
 CLIENT_GONE = 499  # nginx's number for a client that did not wait
@@ -102,14 +109,15 @@ async def schema(request: Request) -> Response:
 
     async def describe() -> Response:
         described = await hub_of(request).describe(manifest.name)
-        schemas = {
+        parts = {
             "action": json_object(described.action),
             "observation": json_object(described.observation),
             "state": json_object(described.state),
             "reset_observation": json_object(described.reset_observation),
         }
-        text = ",".join(f'"{name}":{value}' for name, value in schemas.items())
-        return Response(f"{{{text}}}", media_type=_JSON)
+        text = ",".join(f'"{name}":{value}' for name, value in parts.items())
+        digest = {SCHEMA: schemas.digest(schemas.document(described))}
+        return Response(f"{{{text}}}", headers=digest, media_type=_JSON)
 
     return await attend(request, describe)
 
@@ -231,7 +239,7 @@ async def in_fresh_session(
     """Return what `use` makes of a session that is opened for it, and closed after it."""
 
     async def work() -> Response:
-        session = await hub_of(request).open(name)
+        session = await hub_of(request).open(name, schema=request.headers.get(SCHEMA))
         tier = session.receipt.tier
         try:
             response = await use(session)
@@ -284,4 +292,6 @@ def _failed(failure: Failure) -> Response:
         case CapacityError():
             headers["retry-after"] = _RETRY_AFTER_S
             return JSONResponse({"detail": str(failure)}, 503, headers)
+        case SchemaMismatch():
+            return JSONResponse({"detail": str(failure)}, 409, headers)
     return PlainTextResponse("Internal Server Error", 500, headers)

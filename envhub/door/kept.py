@@ -12,10 +12,15 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from starlette.requests import HTTPConnection
+
+from envhub.door.address import hub_of, manifest_of
+
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub
     from envhub.hub.session import Session
 
+SCHEMA = "envhub-schema"  # a header: the digest that a client expects, or that there is
 IDLE_S = 900.0  # an agent may think for minutes
 
 
@@ -68,13 +73,13 @@ class KeptSessions:
         self._hub = hub
         self._kept: dict[str, Kept] = {}
 
-    async def create(self, name: str) -> Kept:
+    async def create(self, name: str, schema: str | None = None) -> Kept:
         """Open a session of an environment.
 
-        Raises: as `Hub.open`.
+        Args, Raises: as `Hub.open`.
         """
         await self._forget_idle()
-        return self.adopt(name, await self._hub.open(name))
+        return self.adopt(name, await self._hub.open(name, schema=schema))
 
     def adopt(self, name: str, session: Session, episode: Episode | None = None) -> Kept:
         """Give an open session an id.
@@ -139,6 +144,7 @@ class Caller:
         hub: where sessions are.
         sessions: those with an id.
         name: of the environment.
+        schema: digest that the client holds it to.
         session: of this connection; None over HTTP.
         kept: the same with its id, once it has one.
         episode: of that session.
@@ -147,9 +153,25 @@ class Caller:
     hub: Hub
     sessions: KeptSessions
     name: str
+    schema: str | None = None
     session: Session | None = None
     kept: Kept | None = None
     episode: Episode = field(default_factory=Episode)
+
+    @classmethod
+    def of(cls, connection: HTTPConnection) -> Caller:
+        """Return who asks on a connection that names an environment. Raises: `manifest_of`."""
+        name, sessions = manifest_of(connection).name, connection.app.state.sessions
+        return cls(hub_of(connection), sessions, name, connection.headers.get(SCHEMA))
+
+    async def open(self) -> Session:
+        """Open a session for this connection. Raises: as `Hub.open`."""
+        self.session = await self.hub.open(self.name, schema=self.schema)
+        return self.session
+
+    async def create(self) -> Kept:
+        """Open a session with an id. Raises: as `Hub.open`."""
+        return await self.sessions.create(self.name, self.schema)
 
     def attach(self, key: str) -> Session:
         """Have the session of that id for this connection.

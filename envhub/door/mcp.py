@@ -94,7 +94,7 @@ async def leave(caller: Caller, headers: Headers) -> Response:
 async def _initialize(caller: Caller, request: _Request) -> Response:
     asked = (request.params or {}).get("protocolVersion")
     try:
-        kept = await caller.sessions.create(caller.name)
+        kept = await caller.create()
     except FAILURES as failure:
         return _error(request.id, _INTERNAL, str(failure), cause=cause_of(failure))
     result: dict[str, Any] = {

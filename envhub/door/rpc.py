@@ -89,7 +89,7 @@ async def _created(caller: Caller) -> Kept:
     if caller.session is not None:
         return caller.adopt()
     try:
-        return await caller.sessions.create(caller.name)
+        return await caller.create()
     except FAILURES as failure:
         raise _not_opened(failure, caller.name) from None
 
@@ -115,7 +115,7 @@ async def _session(caller: Caller, key: Any) -> AsyncIterator[Session]:
     elif key:
         yield _kept(caller, key).session
     else:
-        async with caller.hub.session(caller.name) as session:
+        async with caller.hub.session(caller.name, schema=caller.schema) as session:
             yield session
 
 

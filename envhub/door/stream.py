@@ -18,11 +18,9 @@ import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from envhub.door import frames
-from envhub.door.address import hub_of, manifest_of
 from envhub.door.kept import Caller, NotAttached
 
 if TYPE_CHECKING:
-    from envhub.hub.hub import Hub
     from envhub.hub.session import Session
 
 MAX_WAITING = 256  # frames; an official client never has more than one
@@ -36,9 +34,9 @@ _log = logging.getLogger(__name__)
 
 async def stream(websocket: WebSocket) -> None:
     """Serve one WebSocket from its handshake to its end."""
-    manifest = manifest_of(websocket)
+    caller = Caller.of(websocket)
     await websocket.accept()
-    await Stream(websocket, hub_of(websocket), manifest.name).run()
+    await Stream(websocket, caller).run()
 
 
 class Inbox:
@@ -80,14 +78,13 @@ class Stream:
 
     Args:
         websocket: accepted.
-        hub: where the session is opened.
-        name: of the environment.
+        caller: who is at the other end.
     """
 
-    def __init__(self, websocket: WebSocket, hub: Hub, name: str) -> None:
+    def __init__(self, websocket: WebSocket, caller: Caller) -> None:
         self._websocket = websocket
         self._inbox = Inbox()
-        self._caller = Caller(hub, websocket.app.state.sessions, name)
+        self._caller = caller
         self._tasks = anyio.create_task_group()
         self._is_open = True
 
@@ -172,10 +169,10 @@ class Stream:
                 await self._say(frames.not_attached(str(error)))
                 return None
         try:
-            caller.session = await caller.hub.open(caller.name)
+            return await caller.open()
         except frames.FAILURES as failure:
             await self._say(frames.refused(failure, caller.name))
-        return caller.session
+            return None
 
     async def _say(self, answer: frames.Answer) -> None:
         """Send a frame, and close the connection after it if it is the last.

@@ -12,14 +12,13 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from envhub.door import bodies, http
-from envhub.door.address import hub_of, manifest_of
 from envhub.door.frames import FAILURES, NORMAL
 from envhub.door.kept import Caller
 
 
 async def call(request: Request) -> Response:
     """Answer one JSON-RPC request. In OpenEnv's dialect the status is always 200."""
-    caller = _caller(request)
+    caller = Caller.of(request)
     body = await bodies.read(request)
 
     async def answer() -> Response:
@@ -34,7 +33,7 @@ async def call(request: Request) -> Response:
 
 async def leave(request: Request) -> Response:
     """Close the session of an MCP client."""
-    caller = _caller(request)
+    caller = Caller.of(request)
 
     async def close() -> Response:
         from envhub.door import mcp
@@ -44,25 +43,19 @@ async def leave(request: Request) -> Response:
     return await http.attend(request, close)
 
 
-def _caller(request: Request) -> Caller:
-    manifest = manifest_of(request)
-    return Caller(hub_of(request), request.app.state.sessions, manifest.name)
-
-
 async def converse(websocket: WebSocket) -> None:
     """Answer JSON-RPC requests, one in each frame, in a session of this connection's own."""
     from envhub.door import rpc
 
-    manifest, hub = manifest_of(websocket), hub_of(websocket)
+    caller = Caller.of(websocket)
     await websocket.accept()
     with suppress(WebSocketDisconnect):
         try:
-            session = await hub.open(manifest.name)
+            await caller.open()
         except FAILURES as failure:
-            await websocket.send_text(rpc.refused(failure, manifest.name))
+            await websocket.send_text(rpc.refused(failure, caller.name))
             await websocket.close(NORMAL)
             return
-        caller = Caller(hub, websocket.app.state.sessions, manifest.name, session)
         try:
             await _answer_all(websocket, caller)
         finally:

@@ -26,16 +26,19 @@ from envhub.errors import (
     SessionClosed,
     WorkerError,
 )
-from envhub.hub import calls
+from envhub.hub import calls, schemas
 from envhub.hub import caps as limits
 from envhub.hub.background import BackgroundHub
 from envhub.hub.exchange import Exchange
 from envhub.hub.pool import Lease, Pool
+from envhub.hub.schemas import Pinned
 from envhub.hub.tenure import Deadline
 from envhub.results import Record, StepResult
 from envhub.wire.lifecycle import State
 from envhub.wire.messages import (
     Close,
+    Describe,
+    Described,
     Failed,
     GetState,
     Observed,
@@ -57,7 +60,9 @@ class EmbeddedSession:
     Not for two threads at once: a session has one caller.
     """
 
-    def __init__(self, background: BackgroundHub, name: str) -> None:
+    def __init__(
+        self, background: BackgroundHub, name: str, schema: Pinned | None = None
+    ) -> None:
         self._background = background
         self._name = name
         self._place = background.do(background.hub.reserve(name))
@@ -69,6 +74,9 @@ class EmbeddedSession:
         try:
             self._start()
             self._tenure.opened()
+            if schema is not None:
+                found = schemas.document(self.describe())
+                schemas.check(self._pool.manifest.title, found, schema)
         except BaseException:
             self.close()
             raise
@@ -95,6 +103,12 @@ class EmbeddedSession:
         reply = self._call("state", lambda op: GetState(op, "msgpack"))
         with self._held_to_protocol():
             return calls.state(calls.expect(reply, StateRead).payload)
+
+    def describe(self) -> Described:
+        """Return the environment's schemas and options."""
+        reply = self._call("describe", Describe)
+        with self._held_to_protocol():
+            return calls.expect(reply, Described)
 
     @property
     def limits(self) -> dict[str, float]:
@@ -208,7 +222,7 @@ class EmbeddedSession:
             lease = None
         if lease is None:
             lease = self._start()
-        lease.process.used = lease.process.used or stage != "state"
+        lease.process.used = lease.process.used or stage in ("reset", "step")
         try:
             deadline = self._tenure.deadline(stage)
             poll = _Poll(lease, self._exchange)

@@ -14,10 +14,12 @@ import psutil
 
 from envhub.errors import CapacityError, EnvhubError, HubForked, UsageError
 from envhub.hub import caps as limits
+from envhub.hub import schemas
 from envhub.hub.catalog import Catalog, search_path
 from envhub.hub.manifest import Manifest
 from envhub.hub.place import Place
 from envhub.hub.pool import Pool
+from envhub.hub.schemas import Pinned
 from envhub.hub.session import Session
 from envhub.hub.starter import Starter
 from envhub.hub.watchdog import LOOK_S, Watchdog
@@ -176,21 +178,29 @@ class Hub:
             raise ExceptionGroup("the hub closed, and not all of it as it should", failed)
 
     @asynccontextmanager
-    async def session(self, name: str) -> AsyncIterator[Session]:
+    async def session(
+        self, name: str, *, schema: Pinned | None = None
+    ) -> AsyncIterator[Session]:
         """Hold a session of environment `name` for the length of the block.
 
-        Raises: as `open`.
+        Args, Raises: as `open`.
         """
-        session = await self.open(name)
+        session = await self.open(name, schema=schema)
         try:
             yield session
         finally:
             await session.aclose()
 
-    async def open(self, name: str) -> Session:
+    async def open(self, name: str, *, schema: Pinned | None = None) -> Session:
         """Return a session of environment `name`; its owner closes it.
 
+        Args:
+            name: of the environment.
+            schema: what its types must look like: a digest, or a document as `envhub schema`
+                prints it.
+
         Raises:
+            SchemaMismatch: they look otherwise.
             UnknownEnvironment: there is none of that name; the hint has the nearest.
             ManifestError: its manifest is not valid.
             CapacityError: no place became free in time, memory is short, or the hub is
@@ -202,6 +212,9 @@ class Hub:
         try:
             lease = await place.lease()
             session = Session(place, lease)
+            if schema is not None:
+                found = schemas.document(await session.describe())
+                schemas.check(session.manifest.title, found, schema)
         except BaseException:
             await place.aclose()
             raise

@@ -13,6 +13,7 @@ from envhub.hub import caps as limits
 from envhub.hub.background import BackgroundHub
 from envhub.hub.embedded import EmbeddedSession
 from envhub.hub.hub import Hub
+from envhub.hub.schemas import Pinned
 
 
 def make(
@@ -25,6 +26,7 @@ def make(
     allow_unprotected_agent_code: bool = False,
     caps: Mapping[str, float] | None = None,
     variables: Iterable[str] = (),
+    schema: Pinned | None = None,
 ) -> EmbeddedSession:
     """Return a session of environment `name`, in a sandbox on this machine.
 
@@ -44,6 +46,7 @@ def make(
         allow_unprotected_agent_code: with isolation "none".
         variables: of ours that the environment gets if its manifest names them.
         caps: the most that a manifest may ask for; see `Hub`.
+        schema: what the environment's types must look like; see `Hub.open`.
 
     Raises: as `Hub.open`.
     """
@@ -63,7 +66,7 @@ def make(
             hub = Hub(folders, caps=capped, **options)
             _hubs[key] = BackgroundHub(hub)
         background = _hubs[key]
-    return EmbeddedSession(background, name)
+    return EmbeddedSession(background, name, schema)
 
 
 def close_hubs() -> None:

@@ -107,6 +107,11 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     python: str = ""
     variable_defaults: dict[str, str] = {}
 
+    @property
+    def title(self) -> str:
+        """Name and version, for messages."""
+        return f"`{self.name}` {self.version}"
+
 
 def read(folder: Path) -> Manifest:
     """Return the manifest of the environment in `folder`.

@@ -99,7 +99,7 @@ class ScriptedHub:
         self._play = play
         self._opening = opening
 
-    async def open(self, name: str) -> ScriptedSession:
+    async def open(self, name: str, *, schema: Any = None) -> ScriptedSession:
         if self._opening is not None:
             await self._opening()
         self.sessions.append(ScriptedSession(self._play))

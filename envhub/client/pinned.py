@@ -1,0 +1,29 @@
+"""Holds a server to the schema that its client was written for."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from envhub.errors import WorkerLost
+from envhub.hub import schemas
+
+
+def check(base_url: str, pinned: str | Mapping[str, Any], timeout_s: float) -> None:
+    """Compare what the server says with what was pinned.
+
+    Raises:
+        SchemaMismatch: they differ; it says in what, if a document was pinned.
+        WorkerLost: the server does not say.
+    """
+    url = base_url if "://" in base_url else f"http://{base_url}"
+    url = f"http{url.removeprefix('http').removeprefix('ws').rstrip('/')}/schema"
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as reply:  # noqa: S310 (its address)
+            found = json.load(reply)
+    except (OSError, ValueError) as error:
+        raise WorkerLost(f"{url} cannot be read: {error}") from None
+    schemas.check(f"the environment at {base_url}", found, pinned)
