@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 @click.option("--cgroup", default="auto", show_default=True, metavar="PATH",
               help="Where sessions get control groups: `auto`, `off`, or a group such as "
                    "/envhub.")  # fmt: skip
+@click.option("--allow-network", "network", multiple=True, metavar="NAME",
+              help="Let this environment use this machine's network, if its manifest asks for "
+                   "it: servers of this machine, others near it, the internet.")  # fmt: skip
 @click.option("--variable", "variables", multiple=True, metavar="NAME",
               help="Hand this variable to environments whose manifest names it.")  # fmt: skip
 def serve(
@@ -70,6 +73,7 @@ def serve(
     caps: tuple[str, ...],
     memory_floor: str | None,
     cgroup: str,
+    network: tuple[str, ...],
     variables: tuple[str, ...],
 ) -> None:
     r"""Serve environments to OpenEnv's clients, over WebSocket and HTTP.
@@ -104,6 +108,7 @@ def serve(
         caps=limits.parse(caps),
         memory_floor_bytes=limits.size(memory_floor) if memory_floor else None,
         cgroup=cgroup,
+        network=network,
         variables=variables,
     )
     named = _names(folders)
@@ -205,6 +210,11 @@ def _banner(hub: Hub, root: str, host: str, port: int, receipt: Receipt) -> None
         allow = " ".join(f"--variable {variable}" for variable in missing)
         click.secho(
             f"  {name:<16} asks for variables that it does not get: {allow}", fg="yellow"
+        )
+    for name in hub.networks_not_allowed():
+        click.secho(
+            f"  {name:<16} asks for a network that it does not get: --allow-network {name}",
+            fg="yellow",
         )
     for reason in hub.starter.passed_over:
         click.secho(f"  passed over: {reason}", fg="yellow")

@@ -11,6 +11,7 @@ from types import TracebackType
 
 import anyio
 import psutil
+from msgspec.structs import replace
 
 from envhub.errors import CapacityError, EnvhubError, HubForked, UsageError
 from envhub.hub import caps as limits
@@ -65,10 +66,13 @@ class Hub:
         cgroup: below which sessions get control groups: "auto" for our own group of cgroup
             v2, if it was delegated to us and we are alone in it; "off"; or the path of a group
             in the hierarchy, such as "/envhub".
+        network: names of environments that get the network that their manifests ask for. It
+            is this machine's: its own servers, other machines near it, the internet. Their
+            sessions are isolated as in `standard`, at best; their agent code stays without.
 
     Raises:
         UsageError: an argument is not one of these.
-        UnknownEnvironment: a folder of `envs` does not exist.
+        UnknownEnvironment: a folder of `envs` does not exist, or `network` names none.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Hub:
         memory_floor_bytes: int | None = None,
         variables: Iterable[str] = (),
         cgroup: str = "auto",
+        network: Iterable[str] = (),
     ) -> None:
         given = [envs] if isinstance(envs, str | Path) else envs
         self.catalog = Catalog(search_path(given))
@@ -100,6 +105,8 @@ class Hub:
         self._variables = frozenset([variables] if isinstance(variables, str) else variables)
         self._unprotected = allow_unprotected_agent_code
         self._cgroup = cgroup
+        agreed = [network] if isinstance(network, str) else network
+        self._network = frozenset(self.catalog[name].name for name in agreed)
         self._pools: dict[str, Pool] = {}
         self._described: dict[str, Described] = {}
         self._taken: set[Place] = set()
@@ -267,6 +274,11 @@ class Hub:
                 self._described[name] = await session.describe()
         return self._described[name]
 
+    def networks_not_allowed(self) -> list[str]:
+        """Return which environments ask for a network that they do not get."""
+        asked = [n for n in self.catalog.names() if self.catalog[n].network == "public"]
+        return [name for name in asked if name not in self._network]
+
     def variables_not_allowed(self) -> dict[str, list[str]]:
         """Return by environment which variables it asks for and has in no way."""
         asked = {name: self.catalog[name] for name in self.catalog.names()}
@@ -297,6 +309,8 @@ class Hub:
 
     def _pool(self, name: str) -> Pool:
         manifest = limits.lowered(self.catalog[name], self._caps)
+        if name not in self._network:
+            manifest = replace(manifest, network="none")
         if manifest.agent_code and self.starter.isolation == "none" and not self._unprotected:
             raise UsageError(
                 f"environment `{name}` runs agent code, and isolation `none` holds nothing",

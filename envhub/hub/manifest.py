@@ -83,6 +83,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         variables: environment variables that it would like to have, by name. It gets those
             that the operator allows, and no others.
         agent_code: it may open sandboxes for agent code.
+        network: "public" would like to reach the host's network, and does where the operator
+            agrees, by name; "none" is what everybody has.
         deadlines: see Deadlines.
         limits: of each session process, see `envhub_sandbox.Limits`.
         runner: see Runner.
@@ -99,6 +101,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     reset: Literal["reuse", "pristine"] = "reuse"
     variables: tuple[Variable, ...] = ()
     agent_code: bool = False
+    network: Literal["none", "public"] = "none"
     deadlines: Deadlines = Deadlines()
     limits: Limits = Limits()
     runner: Runner = Runner()

@@ -76,7 +76,8 @@ def read(folder: Path) -> Manifest:
     if not _APP.fullmatch(app):
         raise ManifestError(f"`{path}`: expected `module:variable`, got `{app}` - at `$.app`")
     validation = file.validation or _Validation()
-    if validation.network and validation.network.mode == "allowlist":
+    mode = validation.network.mode if validation.network else "no-network"
+    if mode == "allowlist":
         raise ManifestError(
             f"`{path}`: there is no network by allowlist - at `$.validation.network.mode`",
             hint="`no-network` is what every environment has here",
@@ -92,6 +93,7 @@ def read(folder: Path) -> Manifest:
         entry=app,
         description=" ".join((file.description or "").split()),
         version=str(file.version or "0.1.0"),
+        network="public" if mode == "public" else "none",
         reset="reuse",  # as upstream's server: what an instance keeps, it keeps
         deadlines=Deadlines(episode_s=resources.episode_timeout_s or 0.0),
         limits=_limits(resources),

@@ -196,6 +196,7 @@ class Pool:
                         partial(views.worker_command, manifest),
                         deadline_s=manifest.deadlines.start_s,
                         cpu_limit_s=manifest.limits.cpu_s,
+                        open_network=manifest.network == "public",
                         on_end=self._drop_ready,
                     )
             except (WorkerStartFailed, SandboxError, BuildFailed) as error:

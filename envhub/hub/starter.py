@@ -90,6 +90,7 @@ class Starter:
         *,
         deadline_s: float,
         cpu_limit_s: int,
+        open_network: bool = False,
         on_end: Callable[[], None],
     ) -> Worker:
         """Return a worker that is ready to fork.
@@ -100,6 +101,7 @@ class Starter:
             command: called with whether it will be isolated; returns what to run.
             deadline_s: for the start.
             cpu_limit_s: RLIMIT_CPU of its session processes.
+            open_network: it may use the host's network.
             on_end: called once when the worker has ended by itself.
 
         Raises:
@@ -109,15 +111,14 @@ class Starter:
         refused: list[SandboxError] = []
         while True:
             way = self._ways[0]
+            grade = way.grade.opened() if open_network else way.grade
             try:
                 if way.launcher is None:
                     launched = envhub_sandbox.launch_bare(
                         command(False), dict(view.environment)
                     )
                 else:
-                    launched = envhub_sandbox.launch(
-                        view, command(True), way.launcher, way.grade
-                    )
+                    launched = envhub_sandbox.launch(view, command(True), way.launcher, grade)
                 worker = Worker(launched, name, cpu_limit_s=cpu_limit_s, on_end=on_end)
                 await worker.wait_ready(deadline_s)
             except (LaunchFailed, LayerFailed) as error:

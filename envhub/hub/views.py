@@ -43,6 +43,8 @@ def worker_view(manifest: Manifest, variables: Mapping[str, str]) -> View:
         own += [Bind(manifest.folder, path) for path in (_IMAGE, _package(manifest))]
     named = View(environment=tuple({**manifest.variable_defaults, **variables}.items()))
     view = _view(interpreter, (*_own_code(), *own))
+    if manifest.network == "public":
+        view = envhub_sandbox.joined(view, shown.network())
     return envhub_sandbox.joined(named, view)  # ours win
 
 

@@ -110,7 +110,7 @@ def files(made: Making, ground: Ground, writable: str) -> None:
     """Enter a domain in which only what is shown can be read, and one folder written."""
     abi = landlock.version()
     made.layer = f"landlock {abi}"
-    attributes = landlock.attributes(abi)
+    attributes = landlock.attributes(abi, connect=ground.grade.open_network)
     made.call("landlock_create_ruleset", attributes, len(attributes), 0, result=made.free)
     rules = [
         *(

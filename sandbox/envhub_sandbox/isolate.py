@@ -107,7 +107,7 @@ def plan(
     made.layer = "no new privileges"
     made.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     if abi := landlock.version():
-        _landlock(made, abi)
+        _landlock(made, abi, connect=grade.open_network)
     made.layer = "seccomp"
     made.call("seccomp", 1, 0, filter_)
     return made.plan()
@@ -191,9 +191,9 @@ def _with_parents(folders: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
-def _landlock(made: Making, abi: int) -> None:
+def _landlock(made: Making, abi: int, *, connect: bool) -> None:
     made.layer = f"landlock {abi}"
-    attributes = landlock.attributes(abi)
+    attributes = landlock.attributes(abi, connect=connect)
     made.call("landlock_create_ruleset", attributes, len(attributes), 0, result=made.free)
     writable = [(path, landlock.WRITE) for path in (WORKSPACE, _TMP, "/dev")]
     for path, access in (("/", landlock.READ), *writable):

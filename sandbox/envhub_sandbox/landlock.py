@@ -36,15 +36,16 @@ def version() -> int:
         return 0
 
 
-def attributes(abi: int) -> bytes:
+def attributes(abi: int, *, connect: bool = False) -> bytes:
     """Return what a ruleset handles: all file access, TCP, signals, as far as `abi` knows them.
 
     Args:
         abi: what `version` returned; not 0.
+        connect: leave TCP connections to others.
     """
     packed = struct.pack("<Q", _handled(abi))
     if abi >= 4:
-        packed += struct.pack("<Q", _BIND_TCP | _CONNECT_TCP)
+        packed += struct.pack("<Q", _BIND_TCP | (0 if connect else _CONNECT_TCP))
     if abi >= 6:
         packed += struct.pack("<Q", SCOPES)
     return packed

@@ -28,7 +28,7 @@ _NAMESPACES = (
     | syscalls.CLONE_NEWPID
     | syscalls.CLONE_NEWNET
 )
-_AF_UNIX = 1
+_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # type into somebody's terminal
 _HARMLESS_PERSONALITIES = (0, 0xFFFFFFFF, 8, 0x20000, 0x40000)  # default, query, UNAME26, …
 
@@ -155,6 +155,8 @@ def _rules(grade: Grade) -> dict[int, bpf.Leaf]:
     rules["socket"] = bpf.unless_among(0, (_AF_UNIX,), no_family)
     if not grade.network or not grade.namespaces:  # the host's sockets would be in reach
         rules["socket"] = bpf.answer(no_family)
+    if grade.open_network:  # and the host's abstract Unix sockets not even then
+        rules["socket"] = bpf.unless_among(0, (_AF_INET, _AF_INET6), no_family)
     rules["socketpair"] = bpf.unless_among(0, (_AF_UNIX,), no_family)
     devices = (0o020000, 0o060000)
     rules["mknod"] = bpf.if_among(1, devices, eperm, mask=0o170000)

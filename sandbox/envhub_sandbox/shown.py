@@ -33,6 +33,17 @@ _PARTS = (
     "/etc/ssl/openssl.cnf",
 )
 _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+_OF_NETWORKS = (
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/pki/tls/certs",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/ssl/certs",
+)
 _PASSWD = Path(__file__).parent / "etc"
 
 
@@ -47,6 +58,11 @@ def system() -> View:
             binds.append(Bind(alias))
     binds += [Bind(str(_PASSWD / name), f"/etc/{name}") for name in ("passwd", "group")]
     return View(tuple(binds), tuple(links))
+
+
+def network() -> View:
+    """Return a view of what programs read before they reach a host by its name."""
+    return View(tuple(_bind(path) for path in _OF_NETWORKS if os.path.exists(path)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 Tier = Literal["strict", "standard", "uid", "landlock", "none"]
@@ -44,11 +44,18 @@ class Grade:
         tier: one of TIERS.
         network: each session has a network namespace of its own.
         proc: each session has a /proc of its own; without, it has an empty one.
+        open_network: sessions may use the host's network, which their operator has agreed to.
     """
 
     tier: Tier = "strict"
     network: bool = True
     proc: bool = True
+    open_network: bool = False
+
+    def opened(self) -> Grade:
+        """Return the same with the host's network in reach."""
+        tier: Tier = "standard" if self.tier == "strict" else self.tier
+        return replace(self, tier=tier, network=False, open_network=True)
 
     @property
     def namespaces(self) -> bool:
@@ -70,11 +77,12 @@ class Grade:
         """What strict has and this has not, in words."""
         if self.tier == "none":
             return ("every layer but rlimits",)
+        wall = ("any wall to the network",) if self.open_network else ()
         if self.fenced:
             shared = () if self.tier == "uid" else ("user of its own",)
-            return ("namespaces", "quotas on files", *shared)
+            return ("namespaces", "quotas on files", *shared, *wall)
         flags = (("network namespace", self.network), ("/proc of its own", self.proc))
-        return tuple(name for name, there in flags if not there)
+        return (*(name for name, there in flags if not there), *wall)
 
 
 # the kinds of each tier, the strongest first
