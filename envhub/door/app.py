@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
 from envhub.door import http, tasks, tools
+from envhub.door.applications import Applications, Forwarding
 from envhub.door.bodies import InvalidBody
 from envhub.door.kept import KeptSessions
 from envhub.door.origin import SameOrigin
@@ -50,20 +52,31 @@ def create_app(
             for those whose author wants it.
     """
     app = Starlette()
-    install(app, default=default, host=host, production=production)
+    named = Forwarding(Router(OPENENV))
+    routes = (Mount("/envs/{name}", named), Mount("", named))
+    install(app, routes, default=default, host=host, production=production)
     connect(app, hub)
     return app
 
 
 def install(
-    app: Starlette, *, default: str | None, host: str = "127.0.0.1", production: bool = False
+    app: Starlette,
+    routes: Iterable[BaseRoute] = (Mount("/envs/{name}", routes=OPENENV), *OPENENV),
+    *,
+    default: str | None,
+    host: str = "127.0.0.1",
+    production: bool = False,
 ) -> None:
-    """Add the routes, and what wraps them, to an application. Args: as `create_app`."""
-    app.router.routes += [
-        Route("/envs", http.environments),
-        Mount("/envs/{name}", routes=OPENENV),
-        *OPENENV,
-    ]
+    """Add the routes, and what wraps them, to an application.
+
+    Args:
+        app: not started yet.
+        routes: those of the environments.
+        default: the environment at the root; None for none.
+        host: name or address that the door is bound to.
+        production: hide reset, step and state over HTTP.
+    """
+    app.router.routes += [Route("/envs", http.environments), *routes]
     app.add_middleware(SameOrigin, host=host)
     for kind, answer in (
         (HTTPException, _refused),
@@ -79,6 +92,7 @@ def connect(app: Starlette, hub: Hub) -> None:
     """Say whose sessions the routes are about, before the first request."""
     app.state.hub = hub
     app.state.sessions = KeptSessions(hub)
+    app.state.applications = Applications(hub)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

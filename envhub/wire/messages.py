@@ -116,6 +116,7 @@ class Described(Message, frozen=True):
         reset_options: names that `reset` takes; None when it takes any.
         app_name: by which an OpenEnv app calls itself; "" for an environment of ours.
         production: its author wants reset, step and state not to be had over HTTP.
+        is_application: it is an ASGI application with routes of its own.
     """
 
     op: Op
@@ -128,6 +129,7 @@ class Described(Message, frozen=True):
     reset_options: Names | None
     app_name: Text = ""
     production: bool = False
+    is_application: bool = False
 
 
 class Observed(Message, frozen=True):

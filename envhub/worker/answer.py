@@ -233,6 +233,7 @@ def _described(op: int, environment: type, signature: Signature) -> Described:
         signature.reset_options,
         _text(getattr(environment, "app_name", "")),
         getattr(environment, "production", False) is True,
+        getattr(environment, "is_application", False) is True,
     )
 
 

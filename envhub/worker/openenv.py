@@ -14,19 +14,23 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from envhub.authoring import schema
 from envhub.authoring.schema import ModelCodec, Signature
-from envhub.worker import tasks, tools, upstream
+from envhub.worker import asgi, tasks, tools, upstream
 from envhub.worker.upstream import Made
 
 _TOOL_ACTIONS = {"list_tools": "ListToolsAction", "call_tool": "CallToolAction"}
 
 
-def load(package: str, app: str, folders: Sequence[str]) -> Made:
-    """Import the module that makes the app, and return what the last app was made of.
+def load(package: str, app: str, folders: Sequence[str]) -> Made | Any:
+    """Import the module that makes the app; return what the last app was made of, or the app.
+
+    With OpenEnv's light packages, then with the whole; an application that neither function
+    of OpenEnv's has made is returned as it is.
 
     Args:
         package: of the folder, by its name.
@@ -42,20 +46,32 @@ def load(package: str, app: str, folders: Sequence[str]) -> Made:
     names += [f"{package}.{module}", module]
     sys.path[:0] = folders
     os.chdir(folders[-1])
-    failures: list[Exception] = []
-    for how in (upstream.replace, upstream.listen):
-        noted: list[Made] = []
-        try:
-            how(noted)
-            importlib.import_module(_first_found(names))
-        except Exception as error:
-            failures.append(error)
-        if noted:
-            return noted[-1]
+    noted: list[Made] = []
+    with suppress(Exception):  # what it misses is in the whole, perhaps
+        upstream.replace(noted)
+        importlib.import_module(_first_found(names))
+    if not noted:
         _forget(package, folders[-1])
-    if failures:
-        raise failures[-1]
-    raise LookupError(f"`{module}` calls neither `create_app` nor `create_fastapi_app`")
+        upstream.listen(noted)
+        try:
+            found = importlib.import_module(_first_found(names))
+        except Exception:
+            if not noted:
+                raise
+        else:
+            name = app.partition(":")[2]
+            built = getattr(found, name, None)
+            if not noted and callable(built):
+                return built
+    if not noted:
+        raise LookupError(f"`{module}` makes no app by OpenEnv's `create_app`, and no `{name}`")
+    return noted[-1]
+
+
+def application(app: Any, package: str) -> tuple[type, Signature, bool]:
+    """Return a class of ours around an application of theirs, as `hosted` does."""
+    environment = type(package, (asgi.Application,), {"app": staticmethod(app)})
+    return environment, schema.read(environment), True
 
 
 def hosted(made: Made, folder: str) -> tuple[type, Signature, bool]:
@@ -241,8 +257,13 @@ def _first_found(names: Sequence[str]) -> str:
 
 def _forget(package: str, folder: str) -> None:
     """Make the next import of the environment begin anew; libraries stay, as some must."""
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        if name.partition(".")[0] in ("openenv", package) or file.startswith(f"{folder}/"):
-            del sys.modules[name]
+    gone = []
+    for name, module in sys.modules.items():
+        # a namespace package has folders and no file
+        where = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+        its_own = any(str(path).startswith(f"{folder}/") for path in where)
+        if name.partition(".")[0] in ("openenv", package) or its_own:
+            gone.append(name)
+    for name in gone:
+        del sys.modules[name]
     sys.meta_path[:] = [f for f in sys.meta_path if type(f).__module__ != upstream.__name__]
