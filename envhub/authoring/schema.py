@@ -11,6 +11,7 @@ import inspect
 import json
 import math
 import typing
+from collections import abc
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ from envhub.errors import InvalidAction
 from envhub.wire import arrays
 from envhub.wire.messages import Form
 
+_PARTS = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterable, abc.AsyncIterator,
+          abc.AsyncGenerator)  # fmt: skip
 LIFTED = ("reward", "done", "truncated")
 
 
@@ -190,7 +193,9 @@ def _hints(function: Any) -> dict[str, Any]:
 
 
 def _plain(kind: Any) -> Any:
-    """A type variable that nobody filled in says nothing."""
+    """Return what is meant: of a step with parts, one; of a variable nobody filled in, any."""
+    if typing.get_origin(kind) in _PARTS and typing.get_args(kind):
+        kind = typing.get_args(kind)[0]
     return Any if isinstance(kind, typing.TypeVar) else kind
 
 

@@ -11,7 +11,7 @@ from envhub.errors import InvalidAction, InvalidOption, RemoteProtocolError
 from envhub.results import Record, StepResult, record
 from envhub.wire import arrays
 from envhub.wire.framing import MAX_FRAME_BYTES
-from envhub.wire.messages import Observed, Reply
+from envhub.wire.messages import Finished, Observed, Reply
 
 T = TypeVar("T")
 MAX_ACTION_BYTES = MAX_FRAME_BYTES - 1024  # the rest of its frame
@@ -71,6 +71,20 @@ def state(payload: bytes) -> Record:
         RemoteProtocolError: the worker's bytes are no such thing.
     """
     return _mapping(payload)
+
+
+def part(reply: Reply) -> StepResult | None:
+    """Return one part of a step; None when there are no more.
+
+    Raises:
+        RemoteProtocolError: it is neither.
+    """
+    return None if isinstance(reply, Finished) else result(expect(reply, Observed))
+
+
+def has_more(reply: Reply) -> bool:
+    """Whether the step that this is a part of may have another."""
+    return isinstance(reply, Observed) and reply.is_part
 
 
 def expect(reply: Reply, kind: type[T]) -> T:

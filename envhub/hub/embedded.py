@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
@@ -37,6 +37,7 @@ from envhub.results import Record, StepResult
 from envhub.wire.lifecycle import State
 from envhub.wire.messages import (
     Close,
+    Continue,
     Describe,
     Described,
     Failed,
@@ -96,6 +97,19 @@ class EmbeddedSession:
         reply = self._call("step", lambda op: Step(op, "msgpack", data))
         with self._held_to_protocol():
             return calls.result(calls.expect(reply, Observed))
+
+    def stream(self, action: Any) -> Generator[StepResult, None, None]:
+        """Take one action and yield each part of it. As `Session.stream`."""
+        data = calls.action(action)
+        reply = self._call("step", lambda op: Step(op, "msgpack", data, stream=True))
+        while True:
+            with self._held_to_protocol():
+                if (part := calls.part(reply)) is None:
+                    return
+            yield part
+            if not calls.has_more(reply):
+                return
+            reply = self._call("step", lambda op: Continue(op, "msgpack"))
 
     @property
     def state(self) -> Record:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,7 @@ from envhub.hub.pool import Lease
 from envhub.results import Record, StepResult
 from envhub.wire.messages import (
     Close,
+    Continue,
     Describe,
     Described,
     Form,
@@ -122,6 +123,25 @@ class Session:
         observed = await self.step_raw(calls.action(action), form="msgpack")
         with self.held_to_protocol():
             return calls.result(observed)
+
+    async def stream(self, action: Any) -> AsyncGenerator[StepResult, None]:
+        """Take one action and yield each part of it as it is made; the last is the result.
+
+        A `step` that is a generator has parts; any other has one. The environment waits until
+        the next is asked for. What is left when the loop is left early, the next call ends.
+
+        Raises: as `step`.
+        """
+        data = calls.action(action)
+        reply = await self._call("step", lambda op: Step(op, "msgpack", data, stream=True))
+        while True:
+            with self.held_to_protocol():
+                if (part := calls.part(reply)) is None:
+                    return
+            yield part
+            if not calls.has_more(reply):
+                return
+            reply = await self._call("step", lambda op: Continue(op, "msgpack"))
 
     async def state(self) -> Record:
         """Return the environment's state."""

@@ -64,12 +64,26 @@ class Step(Message, frozen=True):
         form: how `action` is encoded, and the reply's payload.
         action: whatever the environment's action type accepts.
         options: a mapping of further arguments, passed if `step` takes them; b"" for none.
+        stream: reply with the first part of a step that has parts, and not with the last.
     """
 
     op: Op
     form: Form
     action: bytes
     options: bytes = b""
+    stream: bool = False
+
+
+class Continue(Message, frozen=True):
+    """Go on with a step that has parts, up to the next one.
+
+    Args:
+        op: number of this call; the reply repeats it.
+        form: of the reply's payload.
+    """
+
+    op: Op
+    form: Form
 
 
 class GetState(Message, frozen=True):
@@ -142,6 +156,7 @@ class Observed(Message, frozen=True):
         terminated: the task itself ended. (Gymnasium's sense.)
         truncated: something outside the task ended it: a step or time limit.
         metadata: the observation's metadata as a MessagePack map, for the native form.
+        is_part: of a step that may have more; Continue asks for them.
     """
 
     op: Op
@@ -150,6 +165,13 @@ class Observed(Message, frozen=True):
     terminated: bool = False
     truncated: bool = False
     metadata: bytes = b"\x80"
+    is_part: bool = False
+
+
+class Finished(Message, frozen=True):
+    """The answer to Continue when there are no more parts."""
+
+    op: Op
 
 
 class StateRead(Message, frozen=True):
@@ -235,8 +257,8 @@ class AgentEnded(Message, frozen=True):
     detail: int
 
 
-Request = Describe | Reset | Step | GetState | Invoke | Close
-Reply = Described | Observed | StateRead | Invoked | Closed | Failed
+Request = Describe | Reset | Step | Continue | GetState | Invoke | Close
+Reply = Described | Observed | Finished | StateRead | Invoked | Closed | Failed
 BrokerRequest = OpenAgent | KillAgent
 BrokerReply = AgentOpened | AgentRefused | AgentEnded
 

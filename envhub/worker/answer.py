@@ -30,9 +30,11 @@ from envhub.wire.messages import (
     MAX_TEXT,
     Close,
     Closed,
+    Continue,
     Describe,
     Described,
     Failed,
+    Finished,
     Form,
     GetState,
     Invoke,
@@ -45,7 +47,7 @@ from envhub.wire.messages import (
     Step,
     encode,
 )
-from envhub.worker import hidden
+from envhub.worker import hidden, parts
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 Work = Generator[Call, Any, Reply]
@@ -69,6 +71,7 @@ class Answering:
         self._frame_bytes = frame_bytes
         self._environment: Any = None
         self._in_episode = False
+        self._parts: Any = None  # of a step that is under way
 
     def framed(self, reply: Reply) -> bytes:
         """Return the reply as bytes for the hub; one that is too long becomes a failure."""
@@ -125,11 +128,14 @@ class Answering:
                 return (yield from self._reset(request))
             case Step():
                 return (yield from self._step(request))
+            case Continue():
+                return (yield from self._continue(request))
             case GetState():
                 return (yield from self._state(request))
             case Invoke():
                 return (yield from self._invoke(request))
             case Close():
+                yield from self._leave_parts()
                 if self._environment is not None and hasattr(self._environment, "close"):
                     yield self._environment.close, (), {}
                 return Closed(request.op)
@@ -142,6 +148,7 @@ class Answering:
         options = _mapping(request.options, request.form)
         options = _accepted(options, self._signature.reset_options, request.form)
         yield from self._construct()
+        yield from self._leave_parts()
         self._in_episode = False
         value = yield self._method("reset"), (), options
         self._in_episode = True
@@ -155,9 +162,48 @@ class Answering:
         if request.form == "json":
             options = _known(options, self._signature.step_options)
         yield from self._construct()
+        yield from self._leave_parts()
         value = yield self._method("step"), (action,), options
-        reply = self._observed(request.op, value, request.form)
-        if isinstance(reply, Observed) and (reply.terminated or reply.truncated):
+        if parts.are(value):
+            self._parts = value
+            if request.stream:
+                return (yield from self._continue(request))
+            value = yield from self._last_part()
+        return self._stepped(request.op, value, request.form)
+
+    def _continue(self, request: Step | Continue) -> Work:
+        value = parts.NO_MORE
+        if self._parts is not None:
+            value = yield from self._part()
+        if value is parts.NO_MORE:
+            return Finished(request.op)
+        return self._stepped(request.op, value, request.form, is_part=True)
+
+    def _part(self) -> Generator[Call, Any, Any]:
+        """Go on to the next part; a step that raises has no more."""
+        under_way, self._parts = self._parts, None
+        value = yield parts.following(under_way)
+        if value is not parts.NO_MORE:
+            self._parts = under_way
+        return value
+
+    def _last_part(self) -> Generator[Call, Any, Any]:
+        last = parts.NO_MORE
+        while (value := (yield from self._part())) is not parts.NO_MORE:
+            last = value
+        if last is parts.NO_MORE:
+            raise ValueError("`step` has ended without a part")
+        return last
+
+    def _leave_parts(self) -> Generator[Call, Any, None]:
+        """End a step whose parts nobody wants any more."""
+        under_way, self._parts = self._parts, None
+        if under_way is not None:
+            yield parts.ending(under_way)
+
+    def _stepped(self, op: int, value: Any, form: Form, *, is_part: bool = False) -> Reply:
+        reply = self._observed(op, value, form, is_part=is_part)
+        if reply.terminated or reply.truncated:
             self._in_episode = False
         return reply
 
@@ -179,10 +225,10 @@ class Answering:
         value = yield self._method("invoke"), (request.method, params), {}
         return Invoked(request.op, schema.encode_openenv(value))
 
-    def _observed(self, op: int, value: Any, form: Form) -> Reply:
+    def _observed(self, op: int, value: Any, form: Form, *, is_part: bool = False) -> Observed:
         got = schema.outcome(self._signature.observation, value, form)
         return Observed(
-            op, got.payload, got.reward, got.terminated, got.truncated, got.metadata
+            op, got.payload, got.reward, got.terminated, got.truncated, got.metadata, is_part
         )
 
     def _method(self, name: str) -> Any:

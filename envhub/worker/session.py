@@ -55,7 +55,9 @@ def serve(shell: Shell, answering: Answering, descriptors: list[int]) -> None:
 def is_async(environment: type) -> bool:
     """Whether the class has a reset or a step of its own that must be awaited."""
     names = ("reset", "step", "reset_async", "step_async", "close")
-    return any(inspect.iscoroutinefunction(getattr(environment, name, None)) for name in names)
+    methods = [getattr(environment, name, None) for name in names]
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return any(is_kind(method) for is_kind in kinds for method in methods)
 
 
 def shell_for(on_loop: bool) -> Shell:

@@ -15,6 +15,8 @@ from envhub.wire.messages import (
     Closed,
     Described,
     Failed,
+    Finished,
+    Invoked,
     KillAgent,
     Message,
     Observed,
@@ -156,6 +158,8 @@ def replies(payloads: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
             st.none() | st.just(("seed", "")),
         ),
         st.builds(Closed, ops),
+        st.builds(Finished, ops),
+        st.builds(Invoked, ops, payloads),
     )  # fmt: skip
     return kinds.map(encode)
 
@@ -163,7 +167,18 @@ def replies(payloads: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
 _FIELDS = st.sampled_from(
     ["type", "op", "payload", "reward", "terminated", "truncated", "metadata", "code", "x"]
 )
-_KINDS = ["observed", "stateread", "described", "closed", "failed", "step", "Observed", ""]
+_KINDS = [
+    "observed",
+    "stateread",
+    "described",
+    "closed",
+    "failed",
+    "finished",
+    "invoked",
+    "step",
+    "Observed",
+    "",
+]
 loose = st.builds(
     lambda more, kind, op: msgspec.msgpack.encode({"type": kind, "op": op, **more}),
     st.dictionaries(_FIELDS, leaves, max_size=5),
