@@ -48,6 +48,26 @@ async def answer_text(caller: Caller, text: str | bytes) -> str:
     return await answer(caller, data)
 
 
+async def answer_frame(caller: Caller, text: str) -> tuple[str, bool]:
+    """Return the reply to a frame of the WebSocket /mcp, and whether the connection ends.
+
+    Unlike POST /mcp it says what is wrong with the text, and what is JSON and no object ends
+    the connection; its words are those of upstream's failure.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        return _error(None, _Refused(_PARSE, f"Parse error: {error}")), False
+    except (ValueError, RecursionError) as error:  # a number or a nesting without end
+        return _error(None, _Refused(_SERVER, str(error))), True
+    if not isinstance(data, dict):
+        model = "openenv.core.env_server.mcp_types.JsonRpcRequest"
+        kind = type(data).__name__
+        complaint = f"{model}() argument after ** must be a mapping, not {kind}"
+        return _error(None, _Refused(_SERVER, complaint)), True
+    return await answer(caller, data), False
+
+
 async def answer(caller: Caller, data: dict[str, Any]) -> str:
     """Return the reply to a request, as JSON."""
     try:
@@ -71,9 +91,9 @@ def refused(failure: Failure, name: str) -> str:
 async def _result(caller: Caller, request: JsonRpcRequest) -> str:
     match request.method:
         case "openenv/session/create":
-            return json.dumps({"session_id": (await _created(caller)).key})
+            return _dumped({"session_id": (await _created(caller)).key})
         case "openenv/session/close":
-            return json.dumps(await _closed(caller, request.params.get("session_id")))
+            return _dumped(await _closed(caller, request.params.get("session_id")))
         case "tools/call" if not request.params.get("name"):
             raise _Refused(_PARAMS, "Missing 'name' in params")
         case method if method in _TOOLS:
@@ -136,4 +156,8 @@ def _not_opened(failure: Failure, name: str) -> _Refused:
 def _error(request_id: str | int | None, refused: _Refused) -> str:
     error = {"code": refused.code, "message": str(refused), "data": refused.data}
     reply = {"jsonrpc": "2.0", "id": request_id, "error": error}
-    return json.dumps(reply, separators=(",", ":"))
+    return _dumped(reply)
+
+
+def _dumped(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -70,4 +70,8 @@ async def _answer_all(websocket: WebSocket, caller: Caller) -> None:
         if text is None:  # a binary frame; the protocol has none
             await websocket.close(NORMAL)
             return
-        await websocket.send_text(await rpc.answer_text(caller, text))
+        reply, is_last = await rpc.answer_frame(caller, text)
+        await websocket.send_text(reply)
+        if is_last:
+            await websocket.close(NORMAL)
+            return

@@ -210,6 +210,48 @@ async def test_a_binary_frame_ends_the_connection_and_its_session(client: Client
     await client.until_all_have_gone()
 
 
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        ("[1]", "JsonRpcRequest() argument after ** must be a mapping, not list"),
+        ("null", "JsonRpcRequest() argument after ** must be a mapping, not NoneType"),
+        ("[" * 100_000, "maximum recursion depth exceeded"),
+        ("9" * 5000, "Exceeds the limit"),
+    ],
+)
+async def test_a_frame_that_is_no_object_is_told_so_and_ends_the_connection(
+    client: Client, frame: str, words: str
+) -> None:
+    async with connect(f"{client.url}/mcp") as websocket:
+        await websocket.send("{")
+        broken = json.loads(await websocket.recv())
+        await websocket.send(frame)
+        told = json.loads(await websocket.recv())
+        with pytest.raises(ConnectionClosed) as closed:
+            await websocket.recv()
+
+    assert broken["error"] == {
+        "code": -32700,
+        "message": "Parse error: Expecting property name enclosed in double quotes: "
+        "line 1 column 2 (char 1)",
+        "data": None,
+    }
+    assert told["error"]["code"] == -32000
+    assert words in told["error"]["message"]
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1000
+    await client.until_all_have_gone()
+
+
+async def test_a_session_s_reply_has_no_white_space(client: Client) -> None:
+    made = await ask(client.address, "POST", "/envs/echo/mcp", request(CREATE))
+    key = made.json["result"]["session_id"]
+    closed = await ask(client.address, "POST", "/envs/echo/mcp", request(CLOSE, session_id=key))
+
+    assert made.text == f'{{"jsonrpc":"2.0","id":7,"result":{{"session_id":"{key}"}}}}'
+    assert '"closed":true' in closed.text
+
+
 async def test_a_full_hub_says_so_in_the_answer(client: Client) -> None:
     for _ in range(3):
         await client.call(CREATE)
