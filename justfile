@@ -20,9 +20,9 @@ check: lint types test long
 test *args:
     {{python}} -m pytest {{args}}
 
-# The tests that `test` leaves out: benchmarks, imitated machines, the fuzzer's corpus, sabotage.
+# The tests that `test` leaves out: benchmarks, imitated machines, OpenEnv's server, fuzzing, sabotage.
 long *args:
-    {{python}} -m pytest tests/bench tests/contexts tests/fuzz tests/sabotage {{args}}
+    {{python}} -m pytest tests/bench tests/contexts tests/differential tests/fuzz tests/sabotage {{args}}
 
 # Only the attacks on the sandbox.
 attacks *args:

@@ -33,8 +33,18 @@ settings.register_profile(
 settings.load_profile("envhub")
 
 
-# minutes of benchmarks, imitated machines, deleted protections, and malformed frames
-LONG = [Path(__file__).parent / name for name in ("bench", "contexts", "fuzz", "sabotage")]
+# minutes of benchmarks, imitated machines, OpenEnv's own server, malformed frames, and
+# deleted protections
+_LONG = ("bench", "contexts", "differential", "fuzz", "sabotage")
+LONG = [Path(__file__).parent / name for name in _LONG]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--openenv-envs",
+        metavar="DIR",
+        help="a folder of OpenEnv's environments, for tests/differential; see CONTRIBUTING.md",
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

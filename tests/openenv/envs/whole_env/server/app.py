@@ -8,6 +8,8 @@ from openenv.core.env_server.types import Action, Observation, State
 
 
 class AsynchronousEnvironment(Environment):
+    SUPPORTS_CONCURRENT_SESSIONS = True
+
     def __init__(self, start):
         super().__init__()
         self.ticks = start
