@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from envhub.hub import openenv
 from tests.differential.account import ACCOUNT, Account
+from tests.differential.folders import found
 from tests.differential.plays import NOT_PLAYED, PLAYS
-
-OURS = Path(__file__).parents[1] / "openenv" / "envs"
+from tests.openenv.conftest import CACHE
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,44 +20,32 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "environment" not in metafunc.fixturenames:
         return
-    there = _folders(metafunc.config)
-    played = sorted(path for name, path in there.items() if name in PLAYS)
+    there = found(_given(metafunc.config))
+    played = [there[name] for name in sorted(there) if name in PLAYS]
     metafunc.parametrize("environment", played, ids=lambda path: path.name)
     not_run = metafunc.config.stash[ACCOUNT].not_run
-    for name in sorted({*there, *NOT_PLAYED, *PLAYS} - {path.name for path in played}):
-        not_run[name] = _why(name, there)
+    for name in {*there, *NOT_PLAYED, *PLAYS} - {path.name for path in played}:
+        not_run[name] = NOT_PLAYED.get(name) or (
+            "there is no script for it in tests/differential/plays.py"
+            if name in there
+            else "not here: neither in a folder by --openenv-envs nor installed"
+        )
 
 
-def _why(name: str, there: dict[str, Path]) -> str:
-    if name in NOT_PLAYED:
-        return NOT_PLAYED[name]
-    if name in there:
-        return "there is no script for it in plays.py"
-    return "its folder is not here: --openenv-envs names a folder of them"
+@pytest.fixture(scope="session", autouse=True)
+def cache(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Share what tests/openenv builds; for OpenEnv's own, gigabytes, take the developer's."""
+    with pytest.MonkeyPatch.context() as patch:
+        if _given(request.config) is None:
+            patch.setenv("ENVHUB_CACHE", str(CACHE))
+        yield
 
 
-def _folders(config: pytest.Config) -> dict[str, Path]:
-    """Return the environments that are there, by the name of their folder."""
-    found = {path.name: path for path in OURS.iterdir() if (path / openenv.FILE).exists()}
-    given = config.getoption("openenv_envs")
-    if given is None:
-        return found | _installed()
-    folders = {p.name: p for p in Path(given).iterdir() if (p / openenv.FILE).exists()}
-    if not folders:
-        raise pytest.UsageError(f"--openenv-envs: no folder in {given} has an {openenv.FILE}")
-    return found | folders
-
-
-def _installed() -> dict[str, Path]:
-    """Return the environments that were installed from an index, as `openenv-NAME`."""
-    found: dict[str, Path] = {}
-    for distribution in metadata.distributions():
-        if (distribution.metadata["Name"] or "").lower().startswith("openenv-"):
-            for file in distribution.files or ():
-                if file.name == openenv.FILE:
-                    folder = Path(str(distribution.locate_file(file))).parent
-                    found[folder.name] = folder
-    return found
+def _given(config: pytest.Config) -> Path | None:
+    folder = config.getoption("openenv_envs")
+    if folder is not None and not Path(folder).is_dir():
+        raise pytest.UsageError(f"--openenv-envs: {folder} is no folder")
+    return Path(folder) if folder else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

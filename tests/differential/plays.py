@@ -74,6 +74,7 @@ _REPL = (
 
 PLAYS: dict[str, Play] = {
     # ours, in tests/openenv/envs
+    "accident_env": Play(steps=({"do": "count"}, {"do": "count"})),
     "counter_env": Play(
         steps=({"by": 1}, {"by": 2, "do": "variables"}, {"do": "folder"}, {"by": 9}),
         bad=({"do": "fail"}, {"do": "nothing"}, {"by": "x"}),
