@@ -189,6 +189,7 @@ def _tools_by_http(play: Play) -> tuple[Move, ...]:
         *(Ask("POST", "/mcp", body) for body in bodies),
         Ask("POST", "/mcp", _rpc("tools/list"), None),
         Ask("GET", "/mcp"),
+        Ask("DELETE", "/mcp", None, None),
     )
 
 
@@ -246,6 +247,8 @@ def _reset_by_http(play: Play) -> tuple[Move, ...]:
         Ask("POST", "/reset", "{}", None),
         Ask("POST", "/reset", "{}", "text/plain"),
         Ask("POST", "/reset", "{}", "application/x+json"),
+        Ask("POST", "/reset", '{"session_id":"nobody"}'),
+        Ask("POST", "/reset?session_id=nobody", "{}"),
     )
 
 
