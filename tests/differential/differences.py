@@ -99,6 +99,7 @@ DIFFERENCES: tuple[Difference, ...] = (
                 "echo_env",
                 "julia_env",
                 "jupyter_env",
+                "opencode_env",
                 "reasoning_gym_env",
                 "repl_env",
                 "terminus_env",

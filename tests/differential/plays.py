@@ -163,6 +163,7 @@ PLAYS: dict[str, Play] = {
         steps=tuple({"action": way} for way in (0, 1, 2, 3, 1, 1, 3, 3)),
         bad=({"action": 77},),
     ),
+    "opencode_env": Play(steps=(_LIST,)),
     "reasoning_gym_env": Play(
         steps=({"answer": "4"}, {"answer": "again"}),
         resets=(
@@ -211,7 +212,6 @@ NOT_PLAYED: dict[str, str] = {
     "finrl_env": "its requirements contradict OpenEnv 0.10's",
     "git_env": "waits for a server of Gitea, 30 s in each session",
     "openapp_env": "its requirements contradict each other",
-    "opencode_env": "needs an account, and starts what it has for each session",
     "openspiel_env": "its image builds OpenSpiel, which its pyproject.toml does not name",
     "sumo_rl_env": "its image has the program `sumo`",
     "tbench2_env": f"{_DOWNLOAD}: its tasks",
