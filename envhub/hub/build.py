@@ -20,6 +20,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ from envhub.hub.manifest import Manifest
 from envhub.hub.requirements import Requirements
 
 DEADLINE_S = 1800.0  # of each step; torch and its libraries are 3 GB
+PATIENCE_S = 10.0  # after which a person is told that it goes on
 _TAIL = 20  # lines of uv's own words
 _COMPLETE = "complete"  # a file in what was built to its end
 _WHEELS = ("--only-binary", ":all:")
@@ -74,10 +76,10 @@ def _installed(
         if not (home / _COMPLETE).exists():
             say(f"{name}: installing {_count(lock)} packages")
             shutil.rmtree(home, ignore_errors=True)
-            _uv(name, "venv", "--no-project", "--python", _base(needed), str(home))
+            _uv(name, say, "venv", "--no-project", "--python", _base(needed), str(home))
             made = _python_itself(home)
             flags = ("--require-hashes", *binary, "--python", f"{home}/bin/python")
-            _uv(name, "pip", "sync", *flags, str(lock))
+            _uv(name, say, "pip", "sync", *flags, str(lock))
             if _python_itself(home) != made:
                 raise BuildFailed(f"`{name}`: one of its packages replaces Python itself")
             (home / _COMPLETE).touch()
@@ -105,7 +107,7 @@ def _locked(name: str, needed: Requirements, binary: tuple[str, ...], say: Say) 
             flags = ("--generate-hashes", "--no-annotate", "--no-header", *binary)
             text = "\n".join(needed.lines)
             where = ("--python", _base(needed), "--output-file", str(made))
-            _uv(name, "pip", "compile", "-", *flags, *where, said=text)
+            _uv(name, say, "pip", "compile", "-", *flags, *where, said=text)
             made.replace(lock)
     return lock
 
@@ -115,28 +117,47 @@ def _base(needed: Requirements) -> str:
     return envhub_sandbox.program() if requirements.runs_here(needed.python) else needed.python
 
 
-def _uv(name: str, *arguments: str, said: str = "") -> None:
+def _uv(name: str, say: Say, *arguments: str, said: str = "") -> None:
     command = [_uv_program(), *arguments, "--no-progress", "--color", "never"]
     try:
-        done = subprocess.run(
+        running = subprocess.Popen(
             command,
-            input=said,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=DEADLINE_S,
             cwd="/",  # no project of anybody's
         )
-    except subprocess.TimeoutExpired:
-        raise BuildFailed(f"`{name}`: uv took more than {DEADLINE_S:g} s") from None
     except OSError as error:
         raise BuildFailed(f"`{name}`: uv cannot be started: {error.strerror}") from error
-    if done.returncode:
-        words = "\n".join(done.stderr.strip().splitlines()[-_TAIL:])
+    with running:
+        try:
+            told = _waited(name, say, running, said)
+        except BaseException:
+            running.kill()
+            raise
+    if running.returncode:
+        words = "\n".join(told.strip().splitlines()[-_TAIL:])
         hint = ""
         if "no usable wheels" in words or ("distributions" in words and "disabled" in words):
             hint = "`envhub build --allow-build` runs its build on this machine, unprotected"
         raise BuildFailed(f"`{name}` cannot be built; uv says:\n{words}", hint=hint)
+
+
+def _waited(name: str, say: Say, running: subprocess.Popen[str], said: str) -> str:
+    """Return what uv told on stderr when it ended; say now and then that it has not."""
+    began = time.monotonic()
+    text: str | None = said
+    while True:
+        try:
+            return running.communicate(text, timeout=PATIENCE_S)[1]
+        except subprocess.TimeoutExpired:
+            text = None  # it has it
+        elapsed = time.monotonic() - began
+        if elapsed > DEADLINE_S:
+            raise BuildFailed(f"`{name}`: uv took more than {DEADLINE_S:g} s")
+        say(f"{name}: still at it, {elapsed:.0f} s")
 
 
 def _uv_program() -> str:
