@@ -111,7 +111,7 @@ def test_without_uv_the_error_says_how_to_get_it(
 def test_a_person_who_waits_is_told_that_it_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(build, "PATIENCE_S", 0.02)
     said: list[str] = []
     build.python_for(manifest(tmp_path, wheel(tmp_path)), said.append)
 
@@ -121,7 +121,7 @@ def test_a_person_who_waits_is_told_that_it_goes_on(
 def test_one_that_takes_for_ever_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(build, "PATIENCE_S", 0.02)
     monkeypatch.setattr(build, "DEADLINE_S", 0.0)
     with pytest.raises(BuildFailed, match="uv took more than 0 s"):
         build.python_for(manifest(tmp_path, wheel(tmp_path)))
