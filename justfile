@@ -20,9 +20,9 @@ check: lint types test long
 test *args:
     {{python}} -m pytest {{args}}
 
-# The tests that `test` leaves out: benchmarks, imitated machines, OpenEnv's server, fuzzing, sabotage.
+# The tests that `test` leaves out: benchmarks, imitated machines, OpenEnv's server, others' clients.
 long *args:
-    {{python}} -m pytest tests/bench tests/contexts tests/differential tests/fuzz tests/sabotage {{args}}
+    {{python}} -m pytest tests/bench tests/contexts tests/differential tests/ecosystem tests/fuzz tests/sabotage {{args}}
 
 # Only the attacks on the sandbox.
 attacks *args:
@@ -35,6 +35,10 @@ sabotage *args:
 # Only OpenEnv's own client against our server.
 openenv *args:
     {{python}} -m pytest -m openenv {{args}}
+
+# TRL, verifiers, and OpenEnv's clients of other versions against our server, as they come.
+ecosystem *args:
+    {{python}} -m pytest tests/ecosystem {{args}}
 
 # Lint and check formatting.
 lint:

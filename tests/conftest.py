@@ -33,9 +33,9 @@ settings.register_profile(
 settings.load_profile("envhub")
 
 
-# minutes of benchmarks, imitated machines, OpenEnv's own server, malformed frames, and
-# deleted protections
-_LONG = ("bench", "contexts", "differential", "fuzz", "sabotage")
+# minutes of benchmarks, imitated machines, OpenEnv's own server, others' clients, malformed
+# frames, and deleted protections
+_LONG = ("bench", "contexts", "differential", "ecosystem", "fuzz", "sabotage")
 LONG = [Path(__file__).parent / name for name in _LONG]
 
 
