@@ -1,7 +1,7 @@
 """Virtual environments with other people's packages: each is made once, by uv, and kept.
 
-They contradict each other (docs/decisions/0002 keeps them all out of ours), so each set of
-requirements has an environment of its own, named by them.
+They contradict each other, so each set of requirements has an environment of its own, named by
+them.
 """
 
 from __future__ import annotations
@@ -69,17 +69,20 @@ def _uv(*arguments: str) -> None:
     """Run uv.
 
     Raises:
-        NotInstallable: it failed.
+        NotInstallable: it failed, or took too long.
     """
     # where pip is told to look is where wheels of this machine's own are, for uv as well
     links = {"UV_FIND_LINKS": os.environ.get("PIP_FIND_LINKS", "")}
-    done = subprocess.run(
-        [sys.executable, "-m", "uv", "--quiet", *arguments],
-        env={k: v for k, v in links.items() if v} | os.environ,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_S,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "uv", "--quiet", *arguments],
+            env={k: v for k, v in links.items() if v} | os.environ,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise NotInstallable(f"uv was not done after {INSTALL_S} s") from None
     if done.returncode != 0:
         raise NotInstallable(done.stderr.strip())
 

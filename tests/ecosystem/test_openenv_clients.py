@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,3 +51,16 @@ def test_each_client_plays_at_the_root_and_by_name(addresses: list[str], version
 
     # four plays of one, three of the other, each at a root and at two paths
     assert len(said.splitlines()) == 7 * 3
+
+
+@pytest.mark.parametrize("version", ["openenv==0.3.1", "openenv==0.10.0"])
+def test_openenv_s_own_check_of_a_server_passes(addresses: list[str], version: str) -> None:
+    openenv = python_or_skip(version).parent / "openenv"
+    root, _, by_name, *_ = addresses[1::2]
+    for address in (root, by_name):
+        command = [openenv, "validate", "--url", address, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        criteria = json.loads(done.stdout)["criteria"]
+
+        assert [c for c in criteria if not c["passed"]] == []
+        assert len(criteria) == 6
