@@ -1,6 +1,6 @@
 """Run OpenEnv's own tests that ask a server, against its server and against ours.
 
-    python -m tests.ecosystem.openenv_own FOLDER_OF_OPENENV_REPOSITORY
+    python -m tests.ecosystem.openenv_own FOLDER_OF_OPENENV_REPOSITORY [PART_OF_A_FILE...]
 
 Prints the table of docs/openenv-tests.md. The tests and the environments are taken as they
 are: plugins of pytest, programs/another_server.py and another_app.py, see to it that they ask
@@ -94,13 +94,15 @@ SUITES = (
 VALIDATED = ("chess_env", "coding_env", "connect4_env", "echo_env", "maze_env", "wildfire_env")
 
 
-def main(repository: Path) -> None:
+def main(repository: Path, parts: list[str]) -> None:
     os.environ["ENVHUB_CACHE"] = str(cache() / "envhub")
     _build(repository)
     for name, passed, of in validate(repository):
         print(f"validate --url {name}: {passed} of {of}", flush=True)
     print("\n| file | client | stock | envhub | why |\n|---|---|---|---|---|")
     for suite in SUITES:
+        if parts and not any(part in suite.file for part in parts):
+            continue
         try:
             stock, ours = run(suite, repository), run(suite, repository, SERVE)
         except NotInstallable as error:
@@ -228,4 +230,4 @@ def _reasons(stock: Outcome, ours: Outcome) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    main(Path(sys.argv[1]).resolve(), sys.argv[2:])

@@ -58,7 +58,7 @@ def test_openenv_s_own_check_of_a_server_passes(addresses: list[str], version: s
     openenv = python_or_skip(version).parent / "openenv"
     root, _, by_name, *_ = addresses[1::2]
     for address in (root, by_name):
-        command = [openenv, "validate", "--url", address, "--json"]
+        command: list[str | Path] = [openenv, "validate", "--url", address, "--json"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         criteria = json.loads(done.stdout)["criteria"]
 

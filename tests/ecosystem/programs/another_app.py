@@ -2,7 +2,8 @@
 
 The test's own file becomes the folder of an environment, which $ANOTHER_SERVER serves;
 Starlette's TestClient becomes one that asks that server. An environment that is defined inside
-of a function cannot be made elsewhere, so those tests are skipped.
+of a function cannot be made elsewhere, so those tests are skipped; so are those that pass
+without having asked a server at all, lest they count.
 """
 
 import inspect
@@ -38,6 +39,7 @@ from {observation.__module__} import {observation.__name__}
 app = create_app({environment.__name__}, {action.__name__}, {observation.__name__})
 """
 _servers = {}
+_asked = False
 _register = http_server.HTTPEnvServer.register_routes
 
 
@@ -95,8 +97,21 @@ http_server.HTTPEnvServer.register_routes = register_routes
 fastapi.testclient.TestClient = starlette.testclient.TestClient = Client
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    global _asked
+    report = (yield).get_result()
+    if report.when == "setup":
+        _asked = False
+    elif report.when == "call" and report.passed and not _asked:
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), 0, "Skipped: it asks no server")
+
+
 def _served(environment, action, observation):
     """Return the address of a server of this environment; start one if there is none."""
+    global _asked
+    _asked = True
     classes = {"environment": environment, "action": action, "observation": observation}
     if None in classes.values() or any("<" in c.__qualname__ for c in classes.values()):
         pytest.skip("its environment is defined inside of a function")

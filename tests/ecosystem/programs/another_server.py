@@ -30,6 +30,17 @@ class Popen(subprocess.Popen):
         if app and port:
             args, options["env"] = _server(app[1], port[1], options.get("env") or {})
         super().__init__(args, **options)
+        if app and port:
+            self._until_it_answers(port[1])
+
+    def _until_it_answers(self, port):
+        """Wait here: the tests give up after ten seconds, which a busy machine may need."""
+        deadline = time.monotonic() + WAIT_S
+        while self.poll() is None and time.monotonic() < deadline:
+            with suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            time.sleep(0.2)
 
 
 def _server(name, port, env):
@@ -53,16 +64,9 @@ def held():
     if not HELD:
         yield
         return
-    command, env = _server(HELD, "8000", {})
-    with Popen(command, env=env, stdout=subprocess.DEVNULL) as server:
-        deadline = time.monotonic() + WAIT_S
-        while True:
-            assert server.poll() is None, "the server has ended; is port 8000 free?"
-            with suppress(OSError):
-                urllib.request.urlopen("http://127.0.0.1:8000/health", timeout=5).close()
-                break
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    app = f"envs.{HELD}.server.app:app"
+    with Popen(["uvicorn", app, "--port", "8000"], stdout=subprocess.DEVNULL) as server:
+        assert server.poll() is None, "the server has ended; is port 8000 free?"
         try:
             yield
         finally:
