@@ -36,16 +36,18 @@ from {environment.__module__} import {environment.__name__}
 from {action.__module__} import {action.__name__}
 from {observation.__module__} import {observation.__name__}
 
-app = create_app({environment.__name__}, {action.__name__}, {observation.__name__})
+app = create_app(
+    {environment.__name__}, {action.__name__}, {observation.__name__}, mode="{mode}"
+)
 """
 _servers = {}
 _asked = False
 _register = http_server.HTTPEnvServer.register_routes
 
 
-def register_routes(self, app, *arguments, **options):
-    app.state.served = (self._env_factory, self.action_cls, self.observation_cls)
-    return _register(self, app, *arguments, **options)
+def register_routes(self, app, mode="simulation"):
+    app.state.served = (self._env_factory, self.action_cls, self.observation_cls), str(mode)
+    return _register(self, app, mode)
 
 
 class Client:
@@ -108,16 +110,16 @@ def pytest_runtest_makereport(item, call):
         report.longrepr = (str(item.path), 0, "Skipped: it asks no server")
 
 
-def _served(environment, action, observation):
+def _served(of, mode):
     """Return the address of a server of this environment; start one if there is none."""
     global _asked
     _asked = True
-    classes = {"environment": environment, "action": action, "observation": observation}
+    classes = dict(zip(("environment", "action", "observation"), of, strict=True))
     if None in classes.values() or any("<" in c.__qualname__ for c in classes.values()):
         pytest.skip("its environment is defined inside of a function")
-    key = tuple(classes.values())
+    key = of, mode
     if key not in _servers:
-        folder = _folder(classes)
+        folder = _folder(classes, mode)
         server = subprocess.Popen(
             [*COMMAND, folder, "--port", "0"],
             env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
@@ -133,7 +135,7 @@ def _served(environment, action, observation):
     return _servers[key][1]
 
 
-def _folder(classes):
+def _folder(classes, mode):
     """Write the folder of an environment that is defined in a file of tests."""
     file = Path(inspect.getfile(classes["environment"]))
     name = re.sub(r"\W", "_", classes["environment"].__name__).lower()
@@ -145,7 +147,7 @@ def _folder(classes):
     (folder / "server" / "given.py").write_text(file.read_text())
     own = f"from {classes['environment'].__module__} "
     (folder / "server" / "app.py").write_text(
-        APP.format(**classes).replace(own, "from .given ")
+        APP.format(**classes, mode=mode).replace(own, "from .given ")
     )
     return folder
 
