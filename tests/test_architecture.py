@@ -40,6 +40,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "envhub.client", "envhub.results", "envhub.errors", "envhub.hub", "pydantic",
         "websockets",
     },
+    "envhub.check": {
+        "envhub", "envhub.check", "envhub.hub", "envhub.wire", "envhub.errors",
+        "envhub_sandbox", "anyio", "msgspec", "psutil", "pydantic_core",
+    },
     "envhub.door": {
         "envhub.door", "envhub.hub", "envhub.wire", "envhub.errors", "envhub_sandbox",
         "anyio", "msgspec", "pydantic", "pydantic_core", "starlette", "uvicorn",

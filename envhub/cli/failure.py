@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from envhub.cli.terminal import shown
 from envhub.errors import (
     CapacityError,
     EnvhubError,
@@ -35,7 +36,7 @@ def exit_code(error: Exception) -> int | None:
 def say(error: Exception) -> None:
     """Print the error as a person wants to read it."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(str(error), err=True)
+    click.echo(shown(str(error)), err=True)
     if isinstance(error, WorkerStartFailed) and error.output:
         click.echo(_indented(error.output), err=True)
     if isinstance(error, LaunchFailed) and error.stderr and error.stderr not in str(error):
@@ -45,8 +46,8 @@ def say(error: Exception) -> None:
         hint = "`envhub doctor` tries every layer and prints the fix for what is missing"
     if hint:
         click.secho("hint: ", fg="cyan", nl=False, err=True)
-        click.echo(hint, err=True)
+        click.echo(shown(hint), err=True)
 
 
 def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.strip().splitlines())
+    return "\n".join(f"  {line}" for line in shown(text).strip().splitlines())

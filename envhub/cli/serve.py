@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 import envhub
+from envhub.cli import target
 from envhub.cli.isolation import isolation_options, walls
 
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub
-    from envhub.hub.manifest import Manifest
     from envhub_sandbox import Receipt
 
 
@@ -111,7 +111,7 @@ def serve(
         network=network,
         variables=variables,
     )
-    named = _names(folders)
+    named = [manifest.name for folder in folders for manifest in target.held(Path(folder))]
     if only or named:
         hub.catalog.keep((*named, *only))
     root = hub.catalog.default(default)
@@ -122,7 +122,7 @@ def serve(
     if stop_on_eof:
         _stop_on_eof()
     for name in {root, *named}:
-        _build(hub.catalog[name])
+        target.build(hub.catalog[name], click.echo)
     uvloop.run(_serve(hub, root, host, port, production=mode == "production"))
 
 
@@ -135,38 +135,6 @@ def _stop_on_eof() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="end of input", daemon=True).start()
-
-
-def _names(folders: tuple[str, ...]) -> list[str]:
-    """Return what the environments in these folders are called.
-
-    Raises:
-        ManifestError: one of them is not valid.
-        UnknownEnvironment: a folder holds none.
-    """
-    from envhub.errors import UnknownEnvironment
-    from envhub.hub.catalog import Catalog
-
-    names: list[str] = []
-    for folder in folders:
-        found = Catalog([Path(folder)])
-        if found.broken:
-            raise next(iter(found.broken.values()))
-        if not found.names():
-            raise UnknownEnvironment(
-                f"no environment in `{folder}`",
-                hint="one of ours has an `env.toml`, one for OpenEnv an `openenv.yaml`",
-            )
-        names += found.names()
-    return names
-
-
-def _build(manifest: Manifest) -> None:
-    """Build its Python now, where a person sees how that goes, and not at the first session."""
-    if manifest.format == "openenv":
-        from envhub.hub import build
-
-        build.python_for(manifest, click.echo)
 
 
 async def _serve(hub: Hub, root: str, host: str, port: int, *, production: bool) -> None:

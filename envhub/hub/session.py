@@ -193,6 +193,17 @@ class Session:
         with self.held_to_protocol():
             return calls.expect(reply, Invoked).result
 
+    async def close_environment(self) -> None:
+        """Have the environment close, and be told how that went; then the process ends.
+
+        `aclose` does this, too, and keeps what went wrong to itself.
+
+        Raises:
+            EnvironmentFailed: its `close` raised.
+            WorkerError: its process ended in it, or was killed at the deadline.
+        """
+        await self._call("close", Close)
+
     def held_to_protocol(self) -> AbstractContextManager[None]:
         """Kill the process if, in this block, its last payload turns out to be none.
 

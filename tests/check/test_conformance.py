@@ -1,0 +1,163 @@
+"""Each check finds what it is there for, and only that: environments with one thing wrong."""
+
+from __future__ import annotations
+
+import shutil
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from envhub import Hub
+from envhub.check import conformance, junit
+from envhub.check.conformance import IDS
+from envhub.check.result import Report
+from envhub.check.subject import Plan
+from envhub.errors import UsageError
+from tests.conftest import ENVS
+
+BROKEN = Path(__file__).parent / "envs" / "broken.py"
+PLAN = Plan(steps=3, episodes=9, sessions=4)
+LIMITS = {
+    "TooLarge": "[limits]\nmemory_bytes = 268435456\n",
+    "ClosesLate": "[deadlines]\nclose_s = 0.05\n",
+}
+
+
+async def checked(
+    folder: Path, environment: str, *, only: tuple[str, ...] = (), skip: tuple[str, ...] = ()
+) -> Report:
+    """Check one class of broken.py."""
+    folder.chmod(0o755)
+    shutil.copy(BROKEN, folder / "broken.py")
+    manifest = f'name = "broken"\nentry = "broken:{environment}"\n'
+    (folder / "env.toml").write_text(manifest + LIMITS.get(environment, ""))
+    return await conformance.run(lambda: Hub(folder), "broken", PLAN, only=only, skip=skip)
+
+
+def by_status(report: Report, status: str) -> list[str]:
+    return [r.id for r in report.results if r.verdict.status == status]
+
+
+async def test_one_with_nothing_wrong_passes_every_check(tmp_path: Path) -> None:
+    report = await checked(tmp_path, "Right")
+
+    assert by_status(report, "passed") == list(IDS)
+    assert report.ok
+
+
+async def test_so_does_one_that_takes_no_seed_where_that_matters(tmp_path: Path) -> None:
+    report = await checked(tmp_path, "NoSeed")
+
+    assert by_status(report, "failed") == []
+    assert by_status(report, "not applicable") == ["seeds", "seeds-matter"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "check", "seen"),
+    [
+        (
+            "WrongSchema",
+            "schemas",
+            "state: $.properties.at: `#/$defs/Nowhere` refers to nothing",
+        ),
+        ("Ends", "answers", "WorkerLost"),
+        ("Refuses", "actions", "actions that fit its schema were refused"),
+        ("SendsMore", "observations", "step 1: $: `left` is not in the schema"),
+        ("NoText", "forms", "no form in JSON"),
+        ("Varies", "seeds", "two fresh sessions; step 1: $.observation.text: "),
+        ("Keeps", "reset", '`"1 steps"` fresh, `"5 steps"` after a reset'),
+        ("NeedsReset", "before-reset", "`step` ended the process"),
+        ("NeedsOptions", "options", "`reset` ended the process"),
+        ("Shares", "concurrency", '`"1 open"` alone, `"4 open"` beside others'),
+        ("LeaksDescriptors", "leaks", "descriptors grow with every episode"),
+        ("TooLarge", "limits", "memory_bytes: "),
+        ("ClosesLate", "close", "`close`"),
+    ],
+)
+async def test_what_is_wrong_fails_its_check_and_no_other(
+    tmp_path: Path, environment: str, check: str, seen: str
+) -> None:
+    report = await checked(tmp_path, environment)
+    failed = {r.id: r.verdict for r in report.results if r.verdict.status == "failed"}
+
+    assert list(failed) == [check], failed
+    assert seen in failed[check].seen
+    assert failed[check].advice
+    assert by_status(report, "warning") == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "check", "seen"),
+    [
+        ("Raises", "answers", "'boom'"),
+        ("VariesByStart", "seeds", "two starts of its sandbox; step 1: $.observation.text: "),
+        ("LeaksThreads", "leaks", "threads grow with every episode"),
+        ("LeaksMemory", "leaks", "memory grow with every episode"),
+        ("LeaksProcesses", "leaks", "processes grow with every episode"),
+        ("CloseRaises", "close", "`close` raised: cannot close"),
+    ],
+)
+async def test_more_that_these_checks_find(
+    tmp_path: Path, environment: str, check: str, seen: str
+) -> None:
+    report = await checked(tmp_path, environment, only=(check,))
+    (failed,) = [r.verdict for r in report.results if r.verdict.status == "failed"]
+
+    assert seen in failed.seen
+
+
+async def test_a_seed_that_is_ignored_is_a_warning_only(tmp_path: Path) -> None:
+    report = await checked(tmp_path, "Ignores")
+
+    assert by_status(report, "warning") == ["seeds-matter"]
+    assert report.ok
+
+
+async def test_what_does_not_start_fails_once_with_its_last_words(tmp_path: Path) -> None:
+    report = await checked(tmp_path, "NobodysClass")
+    first, *others = report.results
+
+    assert first.verdict.status == "failed"
+    assert "NobodysClass" in "\n".join(first.verdict.details)
+    assert {r.verdict.seen for r in others} == {"it does not start"}
+
+
+async def test_only_and_skip_choose(tmp_path: Path) -> None:
+    only = await checked(tmp_path, "LeaksMemory", only=("before-reset",))
+    skip = await checked(tmp_path, "CloseRaises", only=("close",), skip=("close",))
+
+    assert [r.id for r in only.results] == ["start", "before-reset"]
+    assert [r.id for r in skip.results] == ["start"]
+    with pytest.raises(UsageError, match="no check `leks`"):
+        await checked(tmp_path, "Right", skip=("leks",))
+
+
+@pytest.mark.parametrize("name", ["echo", "coding"])
+async def test_our_own_environments_pass(name: str) -> None:
+    report = await conformance.run(lambda: Hub(ENVS), name, PLAN)
+
+    assert by_status(report, "failed") == []
+
+
+async def test_given_actions_are_played(tmp_path: Path) -> None:
+    plan = Plan(steps=3, episodes=9, sessions=2, given=({"by": 9},))
+    shutil.copy(BROKEN, tmp_path / "broken.py")
+    tmp_path.chmod(0o755)
+    (tmp_path / "env.toml").write_text('name = "broken"\nentry = "broken:Right"\n')
+    report = await conformance.run(lambda: Hub(tmp_path), "broken", plan, only=("actions",))
+
+    (refused,) = [r.verdict for r in report.results if r.verdict.status == "failed"]
+    assert '`{"by": 9}`' in refused.details[0]
+
+
+async def test_junit_says_the_same(tmp_path: Path) -> None:
+    report = await checked(tmp_path, "NoText")
+    suite = ElementTree.fromstring(junit.xml(report))[0]
+
+    assert [case.get("name") for case in suite] == list(IDS)
+    assert suite.get("failures") == "1"
+    assert [case.get("name") for case in suite if case.find("failure") is not None] == ["forms"]
+    assert [case.get("name") for case in suite if case.find("skipped") is not None] == [
+        "observations"
+    ]
