@@ -16,14 +16,20 @@ _COMMANDS = {
         "envhub.cli.demo",
         "Solve and grade 164 real problems in sandboxes, here and now.",
     ),
+    "init": ("envhub.cli.init", "Make an environment to begin with, tested at once."),
+    "check": ("envhub.cli.check", "Try whether an environment keeps what every one must keep."),
+    "run": ("envhub.cli.run", "Play an environment in the terminal, or from a script."),
     "serve": ("envhub.cli.serve", "Serve environments to OpenEnv clients over WebSocket."),
     "build": ("envhub.cli.build", "Install what an OpenEnv folder needs, ahead of its use."),
+    "push": ("envhub.cli.push", "Copy a checked environment to where others find it."),
     "list": ("envhub.cli.listing", "List the environments on the search path."),
     "doctor": ("envhub.cli.doctor", "Try what this machine can isolate, and how to fix it."),
 }
 _EPILOG = """\b
 Examples:
   envhub demo                          the five-minute tour
+  envhub init guess                    an environment of your own, to begin with
+  envhub check ./guess                 does it keep what every environment must keep?
   envhub serve --envs ./envs           then connect OpenEnv's client to the printed address
   envhub serve ./my_openenv_env        a folder written for OpenEnv, as it is
   envhub doctor                        why strict isolation does or does not work here

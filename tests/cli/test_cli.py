@@ -61,6 +61,34 @@ def test_list_shows_environments_and_broken_manifests(tmp_path: Path) -> None:
     assert "echo" in [e["name"] for e in machine["environments"]]
 
 
+def test_list_in_json_says_what_was_found_where_and_what_is_broken(tmp_path: Path) -> None:
+    counter = Path(__file__).parents[1] / "openenv" / "envs" / "counter_env"
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "env.toml").write_text("name = 1")
+    given = (str(ENVS), str(counter), str(tmp_path))
+    done = envhub("list", "--json", *(word for folder in given for word in ("--envs", folder)))
+    said = json.loads(done.stdout)
+    found = {row["name"]: row for row in said["environments"]}
+    (broken,) = said["broken"]
+
+    assert (found["echo"]["format"], found["counter_env"]["format"]) == ("envhub", "openenv")
+    assert found["echo"]["found_in"] == str(ENVS)
+    assert found["counter_env"]["found_in"] == found["counter_env"]["folder"] == str(counter)
+    assert found["counter_env"]["variables"] == ["COUNTER_FROM", "COUNTER_STEP"]
+    assert (found["coding"]["reset"], found["coding"]["agent_code"]) == ("pristine", True)
+    assert broken["name"] == "bad"
+    assert str(tmp_path / "bad" / "env.toml") in broken["error"]
+    assert said["looked_in"][:3] == list(given)
+
+
+def test_what_a_manifest_says_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    manifest = 'name = "odd"\nentry = "env:Odd"\ndescription = "[bold]a\\u001b[2Jb"\n'
+    (tmp_path / "env.toml").write_text(manifest)
+    done = envhub("list", "--envs", str(tmp_path))
+
+    assert r"[bold]a\x1b[2Jb" in done.stdout
+
+
 def test_doctor_finds_strict_isolation_here() -> None:
     done = envhub("doctor")
     machine = envhub("doctor", "--json")

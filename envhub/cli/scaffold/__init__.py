@@ -1,0 +1,1 @@
+"""The folder that `envhub init` begins with: `Guess` and `guess` become the name given."""
