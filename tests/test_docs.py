@@ -13,7 +13,9 @@ import msgspec
 import pytest
 
 import envhub
+from envhub.check.conformance import CHECKS
 from envhub.cli import _COMMANDS, cli
+from envhub.cli.check import check
 from envhub.hub.manifest import NOT_IN_THE_FILE, Deadlines, Manifest, Runner
 from envhub.wire import lifecycle
 from envhub_sandbox import Limits
@@ -94,6 +96,13 @@ def test_readmes_environment_can_be_played(tmp_path: Path) -> None:
 
     assert first.observation.hint == "1 to 4"
     assert rewards == [0.0, 1.0]
+
+
+def test_every_check_is_documented_with_its_claim() -> None:
+    page = (DOCS / "writing-an-environment.md").read_text()
+
+    assert [c.id for c in CHECKS if f"| `{c.id}` | {c.claim} |" not in page] == []
+    assert [c.id for c in CHECKS if c.id not in (check.help or "")] == []
 
 
 @pytest.mark.parametrize("name", _COMMANDS)
