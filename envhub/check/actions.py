@@ -39,7 +39,7 @@ _FORMATS = {
     "path": "a/b",
 }
 _NESTED = ("object", "array", None)
-_NUMBERS = (0, 1, 2, 3, 5, 8, 13, -1, 100)
+_NUMBERS = (0, 0, 1, 1, 2, 2, 3, 3, 5, 10, -1)  # small ones often number the choices
 _RANGE = 20  # above or below the one bound that a number has
 
 

@@ -55,9 +55,15 @@ async def every_call_answers(subject: Subject) -> Verdict:
         advice = getattr(lost[0].error, "hint", "") or "its last words are in the details"
         return failed(_told(lost[0]), advice, _words(lost[0]))
     hard = [m for m in raised if m.call != "step"]
-    if hard or (steps and len([m for m in raised if m.call == "step"]) == len(steps)):
-        first = (hard or raised)[0]
-        return failed(_told(first), "the traceback is in the details", _words(first))
+    if hard:
+        return failed(_told(hard[0]), "the traceback is in the details", _words(hard[0]))
+    if steps and len(raised) == len(steps):
+        return failed(
+            f"not one of {len(steps)} steps was taken; {_told(raised[0])}",
+            "if that is right for such actions, say in the schema which there are, or give"
+            " some with `--actions FILE.jsonl`",
+            _words(raised[0]),
+        )
     if raised:
         return Verdict(
             "warning",
@@ -90,7 +96,7 @@ async def what_it_sends_fits(subject: Subject) -> Verdict:
     """Validate observations, rewards and states, as JSON has them."""
     async with subject.session() as session:
         episode = await subject.play(session, subject.plan.seed, form="json")
-    if unsent := _unsent(episode):
+    if unsent := _unsent(episode, await subject.fresh(subject.plan.seed)):
         return not_applicable(f"they have no form in JSON: {unsent}")
     known = _schemas(subject)
     found = []
@@ -120,7 +126,7 @@ async def both_forms_agree(subject: Subject) -> Verdict:
             episodes[form] = await subject.play(session, subject.plan.seed, form=form)
     for form, episode in episodes.items():
         other = episodes["json" if form == "msgpack" else "msgpack"]
-        if (unsent := _unsent(episode)) and not _unsent(other):
+        if unsent := _unsent(episode, other):
             name = "MessagePack" if form == "msgpack" else "JSON"
             return failed(
                 f"what it returns has no form in {name}: {unsent}",
@@ -165,10 +171,12 @@ def _misfits(moment: Moment, schema: Schema) -> Iterator[str]:
         yield from schemas.misfits(value, schema)
 
 
-def _unsent(episode: Episode) -> str:
-    """Return the words of a call that could not answer, and so said nothing of the rest."""
-    found = [m for m in episode.errors() if isinstance(m.error, EnvironmentFailed)]
-    return f"`{found[0].call}`: {found[0].answer['message']}" if found else ""
+def _unsent(episode: Episode, other: Episode) -> str:
+    """Return the words of a call that raised where, in the other form, it did not."""
+    for here, there in zip(episode.moments, other.moments, strict=False):
+        if isinstance(here.error, EnvironmentFailed) and there.error is None:
+            return f"`{here.call}`: {here.answer['message']}"
+    return ""
 
 
 def _told(moment: Moment) -> str:

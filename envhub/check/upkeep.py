@@ -58,9 +58,10 @@ def judged(seen: Sequence[Weight]) -> Verdict:
     if growing:
         return Verdict(
             "failed",
-            f"{' and '.join(growing)} grow with every episode; {summary}",
+            f"with every episode grows: {', '.join(growing)}; {summary}",
             "close in `reset` what the last episode opened, and drop what it kept; or say"
-            ' `reset = "pristine"` in env.toml',
+            ' `reset = "pristine"` in env.toml. A cache that fills slowly needs more'
+            " `--episodes`",
             figures=figures,
         )
     return passed(summary, **figures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from importlib import resources
@@ -80,3 +81,6 @@ def _scaffold(name: str, made: Path) -> None:
         for around in ('"{}"', "# {}", "pytest {}", "check {}", "serve {}", "Plays {}"):
             text = text.replace(around.format("guess"), around.format(name))
         (made / file).write_text(text, encoding="utf-8")
+    if os.geteuid() == 0:  # sandboxes then run as another user, who must be able to read it
+        for path in (made, *made.iterdir()):
+            path.chmod(0o755 if path.is_dir() else 0o644)

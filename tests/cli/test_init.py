@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,17 @@ def test_what_it_makes_passes_its_tests_and_every_check(place: Path) -> None:
     assert "3 passed" in tested.stdout
     assert {r["status"] for r in checked["results"]} == {"passed"}
     assert "my-game" in [e["name"] for e in listed["environments"]]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's sandboxes run as another user")
+def test_what_root_makes_can_be_read_in_its_sandboxes(place: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        envhub("init", "guess")
+    finally:
+        os.umask(before)
+
+    assert envhub("check", "guess", "--only", "start").returncode == 0
 
 
 def test_a_folder_with_something_in_it_is_not_touched(place: Path) -> None:
