@@ -11,6 +11,7 @@ from envhub.check import misuse, repeat, types, upkeep
 from envhub.check.result import Report, Result, Verdict, failed, not_applicable, passed
 from envhub.check.subject import Plan, Subject
 from envhub.errors import BuildFailed, CapacityError, EnvhubError, UsageError, WorkerStartFailed
+from envhub.hub import schemas
 from envhub.hub.hub import Hub
 
 
@@ -136,6 +137,7 @@ def _about(subject: Subject, plan: Plan) -> dict[str, object]:
         "version": manifest.version,
         "folder": manifest.folder,
         "format": manifest.format,
+        "schema": schemas.digest(subject.schemas) if subject.schemas else None,
         "isolation": receipt.tier if receipt else None,
         "envhub": envhub.__version__,
         "plan": {

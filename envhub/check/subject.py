@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from envhub.check import schema as schemas
 from envhub.check.actions import Actions
 from envhub.check.play import Episode, Form, play
 from envhub.errors import UsageError
+from envhub.hub import schemas as documents
 from envhub.hub.hub import Hub
 from envhub.hub.manifest import Manifest
 from envhub.hub.session import Session
@@ -65,6 +65,7 @@ class Subject:
         # each is played on the wire that it was written for
         self.form: Form = "json" if self.manifest.format == "openenv" else "msgpack"
         self.described: Described | None = None
+        self.schemas: dict[str, Any] = {}
         self.receipt: Receipt | None = None
         self.limits: dict[str, float] = {}
         self.start_s = 0.0
@@ -81,9 +82,11 @@ class Subject:
         began = time.perf_counter()
         async with self.hub.session(self.name) as session:
             self.start_s = time.perf_counter() - began
-            self.described = await session.describe()
+            described = await session.describe()
             self.receipt, self.limits = session.receipt, session.limits
-        action = json.loads(self.described.action)
+        self.schemas = documents.document(described)
+        self.described = described
+        action = self.schemas["action"]
         self.actions = Actions(action, self.plan.seed, self.plan.given)
         try:
             if not self.plan.given and (flaws := schemas.flaws(action)):

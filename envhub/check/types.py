@@ -21,7 +21,7 @@ async def schemas_are_valid(subject: Subject) -> Verdict:
     """Read the four schemas."""
     found = [
         f"{name}: {flaw}"
-        for name, schema in _schemas(subject).items()
+        for name, schema in subject.schemas.items()
         for flaw in schemas.flaws(schema)
     ]
     if found:
@@ -32,9 +32,7 @@ async def schemas_are_valid(subject: Subject) -> Verdict:
             subject.why_no_actions,
             "say in the type what you accept, or give actions with `--actions FILE.jsonl`",
         )
-    untyped = [
-        name for name, schema in _schemas(subject).items() if not _says_something(schema)
-    ]
+    untyped = [name for name, schema in subject.schemas.items() if not _says_something(schema)]
     if untyped:
         return Verdict(
             "warning",
@@ -98,7 +96,7 @@ async def what_it_sends_fits(subject: Subject) -> Verdict:
         episode = await subject.play(session, subject.plan.seed, form="json")
     if unsent := _unsent(episode, await subject.fresh(subject.plan.seed)):
         return not_applicable(f"they have no form in JSON: {unsent}")
-    known = _schemas(subject)
+    known = subject.schemas
     found = []
     for at, moment in enumerate(episode.moments):
         if moment.error is None:
@@ -139,13 +137,6 @@ async def both_forms_agree(subject: Subject) -> Verdict:
     if found := differences(a, b, ("in MessagePack", "in JSON")):
         return failed(found[0], "the types' own serializers differ by form", found[1:])
     return passed()
-
-
-def _schemas(subject: Subject) -> dict[str, Schema]:
-    described = subject.described
-    assert described is not None
-    names = ("action", "observation", "state", "reset_observation")
-    return {name: json.loads(getattr(described, name)) for name in names}
 
 
 def _says_something(schema: Schema) -> bool:

@@ -178,3 +178,5 @@ def _sum_up(report: Report, elapsed_s: float, say: Callable[[str], None]) -> Non
     counts = [f"{report.count(status)} {status}" for status in _MARKS if report.count(status)]
     tier = report.about["isolation"] or "not started"
     say(f"{', '.join(counts)} in {elapsed_s:.1f} s · isolation {tier}")
+    if report.about["schema"]:
+        say(f"schema {report.about['schema']}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from envhub.cli.fields import Field
     from envhub.hub.embedded import EmbeddedSession
-    from envhub.hub.results import StepResult
+    from envhub.results import StepResult
 
 _HELP = """\
 An answer is checked as it is typed; an empty one takes what stands in [brackets].
@@ -72,8 +72,8 @@ def run(
     target.build(found.manifest, partial(click.echo, err=True))
     background = BackgroundHub(Hub(found.envs, variables=variables, **isolation))
     try:
-        described = background.do(background.hub.describe(found.name))
         with EmbeddedSession(background, found.name) as session:
+            described = session.describe()
             if sys.stdin.isatty():
                 with suppress(ImportError):
                     import readline  # noqa: F401  (lines can be edited, and come again)

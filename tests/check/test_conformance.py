@@ -42,6 +42,9 @@ def by_status(report: Report, status: str) -> list[str]:
 async def test_one_with_nothing_wrong_passes_every_check(tmp_path: Path) -> None:
     report = await checked(tmp_path, "Right")
 
+    async with Hub(tmp_path) as hub, hub.session("broken", schema=report.about["schema"]):
+        pass  # the digest is one that a client can pin
+
     assert by_status(report, "passed") == list(IDS)
     assert report.ok
 
