@@ -144,6 +144,9 @@ def _value(schema: Schema, root: Schema, random: Random, depth: int) -> Any:
 
 
 def _choice(options: list[Schema], random: Random, depth: int) -> Schema:
+    kinds = [o.get("type") if isinstance(o, dict) else None for o in options]
+    if kinds == ["number", "string"]:  # a Decimal: the texts that it takes are not said
+        return options[0]
     if depth > _DEPTH:  # the one that ends soonest
         plain = [o for o in options if isinstance(o, dict) and o.get("type") not in _NESTED]
         options = plain or options

@@ -11,9 +11,9 @@ from itertools import zip_longest
 from typing import Any, Literal
 
 import msgspec
-import pydantic_core
 
 from envhub.check.actions import Actions
+from envhub.check.plain import DIGEST, plain
 from envhub.errors import (
     CapacityError,
     EnvhubError,
@@ -151,26 +151,6 @@ def encoded(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def plain(value: Any) -> Any:
-    """Return a value of MessagePack as JSON would have it, so that both can be compared."""
-    try:
-        text = pydantic_core.to_json(value, inf_nan_mode="null", fallback=_other)
-    except ValueError:  # bytes that are no text
-        text = pydantic_core.to_json(
-            value, inf_nan_mode="null", bytes_mode="base64", fallback=_other
-        )
-    return json.loads(text)
-
-
-def _other(value: Any) -> Any:
-    if isinstance(value, arrays.Array):
-        return {"dtype": value.dtype, "shape": value.shape, "data": value.data.hex()}
-    try:
-        return arrays.as_builtin(value)
-    except TypeError:
-        return repr(value)
-
-
 async def _observe(
     call: str, sent: Any, form: Form, ask: Callable[[], Awaitable[Observed]]
 ) -> Moment:
@@ -249,15 +229,33 @@ _NOTHING = object()
 
 
 def _apart(a: Any, b: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(a, dict) and isinstance(b, dict):
+    if isinstance(a, dict) and isinstance(b, dict) and _is_digest(a) == _is_digest(b):
         for key in dict.fromkeys([*a, *b]):
             if key not in _NOT_COMPARED:
                 yield from _apart(a.get(key, _NOTHING), b.get(key, _NOTHING), f"{path}.{key}")
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for at, (x, y) in enumerate(zip(a, b, strict=True)):
             yield from _apart(x, y, f"{path}[{at}]")
+    elif _is_digest(a) != _is_digest(b):  # a large array, and the list that JSON has for it
+        shapes = (_shape(a), _shape(b))
+        if shapes[0] != shapes[1]:
+            yield f"{path}.shape", *shapes
     elif a is not b and (type(a) is not type(b) or a != b):
         yield path, a, b
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, dict) and DIGEST in value
+
+
+def _shape(value: Any) -> list[int]:
+    if _is_digest(value):
+        return list(value["shape"])
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    return shape
 
 
 def _brief(value: Any) -> str:

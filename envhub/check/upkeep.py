@@ -12,7 +12,7 @@ from envhub.check.weigh import KIB, Weight, growth, look, steadily
 from envhub.errors import EnvhubError, EnvironmentFailed
 
 LEAST_EPISODES = 6  # below it nothing can be said about growth
-_LEAST_COUNT = 0.5  # one more in two episodes
+_LEAST_COUNT = 0.3  # one more in two or three episodes
 _LEAST_BYTES = 64 * KIB  # of each episode; below it the allocator's own habits are
 NEAR = 0.8  # of a limit, and that is too near
 _MIB = 1024 * KIB

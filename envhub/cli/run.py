@@ -143,7 +143,7 @@ def _as_json(call: str, result: StepResult) -> dict[str, Any]:
 
 
 def _say(ask: Any) -> bool:
-    from envhub.check.play import plain
+    from envhub.check.plain import plain
 
     ok = True
     try:
@@ -335,6 +335,6 @@ def _lines(name: str, item: Any) -> Iterator[str]:
 
 
 def _compact(value: Any) -> str:
-    from envhub.check.play import plain
+    from envhub.check.plain import plain
 
     return json.dumps(plain(value), ensure_ascii=False)
