@@ -6,6 +6,7 @@ import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import anyio
 import pytest
 
 from envhub import Hub
@@ -22,6 +23,22 @@ LIMITS = {
     "TooLarge": "[limits]\nmemory_bytes = 268435456\n",
     "ClosesLate": "[deadlines]\nclose_s = 0.05\n",
 }
+ONE_WRONG = [
+    ("WrongSchema", "schemas", "state: $.properties.at: `#/$defs/Nowhere` refers to nothing"),
+    ("Ends", "answers", "WorkerLost"),
+    ("Refuses", "actions", "actions that fit its schema were refused"),
+    ("SendsMore", "observations", "step 1: $: `left` is not in the schema"),
+    ("NoText", "forms", "no form in JSON"),
+    ("Varies", "seeds", "two fresh sessions; step 1: $.observation.text: "),
+    ("Keeps", "reset", '`"1 steps"` fresh, `"5 steps"` after a reset'),
+    ("NeedsReset", "before-reset", "`step` ended the process"),
+    ("NeedsOptions", "options", "`reset` ended the process"),
+    ("Shares", "concurrency", '`"1 open"` alone, `"4 open"` beside others'),
+    ("LeaksDescriptors", "leaks", "grows: descriptors;"),
+    ("TooLarge", "limits", "memory_bytes: "),
+    ("ClosesLate", "close", "`close`"),
+]
+AT_ONCE = 4
 
 
 async def checked(
@@ -33,6 +50,26 @@ async def checked(
     manifest = f'name = "broken"\nentry = "broken:{environment}"\n'
     (folder / "env.toml").write_text(manifest + LIMITS.get(environment, ""))
     return await conformance.run(lambda: Hub(folder), "broken", PLAN, only=only, skip=skip)
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
+    """All checks of each, a few environments at a time: most of it is waiting."""
+    found: dict[str, Report] = {}
+
+    async def one(environment: str, places: anyio.CapacityLimiter) -> None:
+        async with places:
+            folder = tmp_path_factory.mktemp(environment)
+            found[environment] = await checked(folder, environment)
+
+    async def all_of_them() -> None:
+        places = anyio.CapacityLimiter(AT_ONCE)
+        async with anyio.create_task_group() as tasks:
+            for environment in ("NoSeed", "Ignores", *(row[0] for row in ONE_WRONG)):
+                tasks.start_soon(one, environment, places)
+
+    anyio.run(all_of_them, backend_options={"use_uvloop": True})
+    return found
 
 
 def by_status(report: Report, status: str) -> list[str]:
@@ -49,39 +86,20 @@ async def test_one_with_nothing_wrong_passes_every_check(tmp_path: Path) -> None
     assert report.ok
 
 
-async def test_so_does_one_that_takes_no_seed_where_that_matters(tmp_path: Path) -> None:
-    report = await checked(tmp_path, "NoSeed")
+def test_so_does_one_that_takes_no_seed_where_that_matters(
+    reports: dict[str, Report],
+) -> None:
+    report = reports["NoSeed"]
 
     assert by_status(report, "failed") == []
     assert by_status(report, "not applicable") == ["seeds", "seeds-matter"]
 
 
-@pytest.mark.parametrize(
-    ("environment", "check", "seen"),
-    [
-        (
-            "WrongSchema",
-            "schemas",
-            "state: $.properties.at: `#/$defs/Nowhere` refers to nothing",
-        ),
-        ("Ends", "answers", "WorkerLost"),
-        ("Refuses", "actions", "actions that fit its schema were refused"),
-        ("SendsMore", "observations", "step 1: $: `left` is not in the schema"),
-        ("NoText", "forms", "no form in JSON"),
-        ("Varies", "seeds", "two fresh sessions; step 1: $.observation.text: "),
-        ("Keeps", "reset", '`"1 steps"` fresh, `"5 steps"` after a reset'),
-        ("NeedsReset", "before-reset", "`step` ended the process"),
-        ("NeedsOptions", "options", "`reset` ended the process"),
-        ("Shares", "concurrency", '`"1 open"` alone, `"4 open"` beside others'),
-        ("LeaksDescriptors", "leaks", "grows: descriptors;"),
-        ("TooLarge", "limits", "memory_bytes: "),
-        ("ClosesLate", "close", "`close`"),
-    ],
-)
-async def test_what_is_wrong_fails_its_check_and_no_other(
-    tmp_path: Path, environment: str, check: str, seen: str
+@pytest.mark.parametrize(("environment", "check", "seen"), ONE_WRONG)
+def test_what_is_wrong_fails_its_check_and_no_other(
+    reports: dict[str, Report], environment: str, check: str, seen: str
 ) -> None:
-    report = await checked(tmp_path, environment)
+    report = reports[environment]
     failed = {r.id: r.verdict for r in report.results if r.verdict.status == "failed"}
 
     assert list(failed) == [check], failed
@@ -110,8 +128,8 @@ async def test_more_that_these_checks_find(
     assert seen in failed.seen
 
 
-async def test_a_seed_that_is_ignored_is_a_warning_only(tmp_path: Path) -> None:
-    report = await checked(tmp_path, "Ignores")
+def test_a_seed_that_is_ignored_is_a_warning_only(reports: dict[str, Report]) -> None:
+    report = reports["Ignores"]
 
     assert by_status(report, "warning") == ["seeds-matter"]
     assert report.ok
@@ -154,8 +172,8 @@ async def test_given_actions_are_played(tmp_path: Path) -> None:
     assert '`{"by": 9}`' in refused.details[0]
 
 
-async def test_junit_says_the_same(tmp_path: Path) -> None:
-    report = await checked(tmp_path, "NoText")
+def test_junit_says_the_same(reports: dict[str, Report]) -> None:
+    report = reports["NoText"]
     suite = ElementTree.fromstring(junit.xml(report))[0]
 
     assert [case.get("name") for case in suite] == list(IDS)
