@@ -73,7 +73,7 @@ def adopt(folder: Path, made: Path, name: str) -> Iterator[str]:
         yield f"variables of its Dockerfile are in {openenv.FILE} now: {', '.join(kept)}"
     old = folder.resolve().name
     if old != name and (changed := _rename_package(made, old, name)):
-        yield f"`{old}` is `{name}` in the imports of {', '.join(changed)}"
+        yield f"the package `{old}` is `{name}` now in {', '.join(changed)}"
     tests = made / TESTS
     if tests.exists():  # its author's, with needs of their own
         tests = made / f"{TESTS}_envhub"
@@ -116,10 +116,10 @@ def _rewrite_manifest(path: Path, name: str, variables: dict[str, str]) -> list[
 
 
 def _rename_package(made: Path, old: str, new: str) -> list[str]:
-    """Replace the package's name where it is imported, and in pyproject.toml."""
+    """Replace the package's name where it is imported, examples included, and in pyproject."""
     word = re.compile(rf"(?<![\w-]){re.escape(old)}(?![\w-])")
     changed = []
-    for path in [*sorted(made.rglob("*.py")), made / "pyproject.toml"]:
+    for path in [*sorted(made.rglob("*.py")), *made.glob("*.md"), made / "pyproject.toml"]:
         if not path.is_file() or path.is_symlink():
             continue
         try:
