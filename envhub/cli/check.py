@@ -47,6 +47,8 @@ _MARKS: dict[Status, tuple[str, str]] = {
 @click.option("--skip", multiple=True, metavar="ID", help="Leave this check out.")
 @click.option("--variable", "variables", multiple=True, metavar="NAME",
               help="Hand this variable to it, if its manifest names it.")  # fmt: skip
+@click.option("--allow-network", is_flag=True,
+              help="Let it use this machine's network, if its manifest asks.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
 @click.option("--junit", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
               help="Write JUnit XML, too.")  # fmt: skip
@@ -62,6 +64,7 @@ def check(
     only: tuple[str, ...],
     skip: tuple[str, ...],
     variables: tuple[str, ...],
+    allow_network: bool,
     as_json: bool,
     junit: Path | None,
     **isolation: Any,
@@ -98,6 +101,7 @@ def check(
     note = partial(click.echo, err=as_json)
     target.build(found.manifest, note)
     report = checked(found, plan, only=only, skip=skip, quiet=as_json, variables=variables,
+                     network=(found.name,) if allow_network else (),
                      **isolation)  # fmt: skip
     if junit is not None:
         from envhub.check.junit import xml

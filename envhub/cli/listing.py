@@ -58,6 +58,7 @@ def _as_json(catalog: Catalog) -> dict[str, Any]:
                 "format": found.format,
                 "reset": found.reset,
                 "agent_code": found.agent_code,
+                "network": found.network,
                 "variables": list(found.variables),
                 "folder": found.folder,
                 "found_in": _found_in(catalog, Path(found.folder)),

@@ -40,6 +40,8 @@ A line that begins with { is a whole action, as JSON.
               help="An option of the reset; what is no JSON is a text.")  # fmt: skip
 @click.option("--variable", "variables", multiple=True, metavar="NAME",
               help="Hand this variable to it, if its manifest names it.")  # fmt: skip
+@click.option("--allow-network", is_flag=True,
+              help="Let it use this machine's network, if its manifest asks.")  # fmt: skip
 @isolation_options
 def run(
     env: str,
@@ -47,6 +49,7 @@ def run(
     seed: int | None,
     options: tuple[str, ...],
     variables: tuple[str, ...],
+    allow_network: bool,
     **isolation: Any,
 ) -> None:
     r"""Play an environment in the terminal, in a real sandbox.
@@ -70,7 +73,9 @@ def run(
         first["seed"] = seed
     found = target.find(env, envs)
     target.build(found.manifest, partial(click.echo, err=True))
-    background = BackgroundHub(Hub(found.envs, variables=variables, **isolation))
+    network = (found.name,) if allow_network else ()
+    hub = Hub(found.envs, variables=variables, network=network, **isolation)
+    background = BackgroundHub(hub)
     try:
         with EmbeddedSession(background, found.name) as session:
             described = session.describe()
