@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 import envhub
 from envhub.check import misuse, repeat, types, upkeep
-from envhub.check.result import Report, Result, Verdict, failed, not_applicable, passed
+from envhub.check.result import (
+    NOT_STARTED,
+    Report,
+    Result,
+    Verdict,
+    failed,
+    not_applicable,
+    own_frames,
+    passed,
+)
 from envhub.check.subject import Plan, Subject
 from envhub.errors import BuildFailed, CapacityError, EnvhubError, UsageError, WorkerStartFailed
 from envhub.hub import schemas
@@ -36,10 +45,8 @@ async def _starts(subject: Subject) -> Verdict:
     try:
         await subject.start()
     except (WorkerStartFailed, BuildFailed) as error:
-        words = getattr(error, "output", "").strip().splitlines()[-20:]
-        return failed(
-            str(error), error.hint or "its last words are in the details", tuple(words)
-        )
+        words = own_frames(getattr(error, "output", ""))
+        return failed(str(error), error.hint or "its last words are in the details", words)
     return passed(f"{subject.start_s * 1e3:.0f} ms", start_s=round(subject.start_s, 4))
 
 
@@ -119,7 +126,7 @@ async def run(
 
 async def _tried(check: Check, subject: Subject) -> Verdict:
     if check.id != "start" and subject.described is None:
-        return not_applicable("it does not start")
+        return not_applicable(NOT_STARTED)
     if check.plays and subject.why_no_actions:
         return not_applicable(subject.why_no_actions)
     try:
@@ -128,6 +135,8 @@ async def _tried(check: Check, subject: Subject) -> Verdict:
         return not_applicable(f"this machine has no room for it: {error}")
     except EnvhubError as error:
         return failed(f"{type(error).__name__}: {error}", error.hint)
+    except RecursionError:
+        return failed("what it sends is nested too deeply to be read", "send flatter data")
 
 
 def _about(subject: Subject, plan: Plan) -> dict[str, object]:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+_MOST_LINES = 20  # of a traceback
+_NOT_THEIRS = ("/opt/envhub/", '"<frozen ', "/importlib/", "/concurrent/", "/asyncio/")
+NOT_STARTED = "it does not start"
 Status = Literal["passed", "failed", "warning", "not applicable"]
 
 
@@ -84,6 +87,17 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain data."""
         return {**self.about, "ok": self.ok, "results": [r.as_json() for r in self.results]}
+
+
+def own_frames(text: str) -> tuple[str, ...]:
+    """Return the end of a traceback, from the first frame that is neither ours nor Python's."""
+    lines = text.strip().splitlines()
+    begin = 0
+    for at, line in enumerate(lines):
+        if line.lstrip().startswith('File "') and not any(part in line for part in _NOT_THEIRS):
+            begin = at
+            break
+    return tuple(lines[begin:][-_MOST_LINES:])
 
 
 def passed(seen: str = "", **figures: Any) -> Verdict:

@@ -9,7 +9,7 @@ from typing import Any
 
 from envhub.check import schema as schemas
 from envhub.check.play import Episode, Moment, differences
-from envhub.check.result import Verdict, failed, not_applicable, passed
+from envhub.check.result import Verdict, failed, not_applicable, own_frames, passed
 from envhub.check.schema import Schema
 from envhub.check.subject import Subject
 from envhub.errors import CapacityError, EnvironmentFailed, InvalidAction, WorkerError
@@ -58,8 +58,8 @@ async def every_call_answers(subject: Subject) -> Verdict:
     if steps and len(raised) == len(steps):
         return failed(
             f"not one of {len(steps)} steps was taken; {_told(raised[0])}",
-            "if that is right for such actions, say in the schema which there are, or give"
-            " some with `--actions FILE.jsonl`",
+            "the traceback is in the details; if it is right for such actions, say in the"
+            " schema which there are, or give some with `--actions FILE.jsonl`",
             _words(raised[0]),
         )
     if raised:
@@ -180,7 +180,7 @@ def _words(moment: Moment) -> tuple[str, ...]:
     assert error is not None
     assert not isinstance(error, CapacityError)
     text = getattr(error, "traceback", "") or getattr(error, "output", "")
-    return tuple(text.strip().splitlines()[-12:])
+    return own_frames(text)
 
 
 def _brief(value: Any) -> str:

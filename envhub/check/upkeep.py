@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from envhub.check.play import Moment, read, reset, take
-from envhub.check.result import Verdict, failed, not_applicable, passed
+from envhub.check.result import Verdict, failed, not_applicable, own_frames, passed
 from envhub.check.subject import Subject
 from envhub.check.weigh import KIB, Weight, growth, look, steadily
 from envhub.errors import EnvhubError, EnvironmentFailed
@@ -112,7 +112,7 @@ async def closes_in_time(subject: Subject) -> Verdict:
             return failed(
                 f"`close` raised: {error}",
                 "it may be called at any time, also before the first step",
-                tuple(error.traceback.strip().splitlines()[-6:]),
+                own_frames(error.traceback),
             )
         except EnvhubError as error:
             return failed(

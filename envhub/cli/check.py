@@ -162,9 +162,13 @@ class _Progress:
             click.echo(f"...   {name}", nl=False)
 
     def end(self, result: Result) -> None:
+        from envhub.check.result import NOT_STARTED
+
         if self._live:
             click.echo("\r\x1b[K", nl=False)
         verdict = result.verdict
+        if verdict.seen == NOT_STARTED:
+            return  # fourteen times the same; the sum has them
         mark, colour = _MARKS[verdict.status]
         click.secho(mark, fg=colour, bold=verdict.status == "failed", nl=False)
         if verdict.status in ("passed", "not applicable"):
@@ -182,5 +186,7 @@ def _sum_up(report: Report, elapsed_s: float, say: Callable[[str], None]) -> Non
     counts = [f"{report.count(status)} {status}" for status in _MARKS if report.count(status)]
     tier = report.about["isolation"] or "not started"
     say(f"{', '.join(counts)} in {elapsed_s:.1f} s · isolation {tier}")
+    if not report.about["schema"] and len(report.results) > 1:
+        say("nothing else can be tried until it starts")
     if report.about["schema"]:
         say(f"schema {report.about['schema']}")

@@ -12,7 +12,7 @@ import pytest
 from envhub import Hub
 from envhub.check import conformance, junit
 from envhub.check.conformance import IDS
-from envhub.check.result import Report
+from envhub.check.result import Report, own_frames
 from envhub.check.subject import Plan
 from envhub.errors import UsageError
 from tests.conftest import ENVS
@@ -142,6 +142,17 @@ async def test_what_does_not_start_fails_once_with_its_last_words(tmp_path: Path
     assert first.verdict.status == "failed"
     assert "NobodysClass" in "\n".join(first.verdict.details)
     assert {r.verdict.seen for r in others} == {"it does not start"}
+
+
+def test_of_a_traceback_the_author_s_frames_are_shown() -> None:
+    theirs = ['  File "/mine/env.py", line 3, in step', "    1 / 0", "ZeroDivisionError: x"]
+    ours = [
+        "Traceback (most recent call last):",
+        '  File "/opt/envhub/envhub/x.py", line 1, in x',
+    ]
+
+    assert own_frames("\n".join([*ours, "    step()", *theirs])) == tuple(theirs)
+    assert own_frames("no traceback") == ("no traceback",)
 
 
 async def test_only_and_skip_choose(tmp_path: Path) -> None:
