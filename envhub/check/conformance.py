@@ -127,6 +127,8 @@ async def run(
 async def _tried(check: Check, subject: Subject) -> Verdict:
     if check.id != "start" and subject.described is None:
         return not_applicable(NOT_STARTED)
+    if check.id != "start" and subject.described and subject.described.is_application:
+        return not_applicable("it builds a server of its own, and speaks its own protocol")
     if check.plays and subject.why_no_actions:
         return not_applicable(subject.why_no_actions)
     try:

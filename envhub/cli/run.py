@@ -79,6 +79,11 @@ def run(
     try:
         with EmbeddedSession(background, found.name) as session:
             described = session.describe()
+            if described.is_application:
+                raise UsageError(
+                    f"`{found.name}` builds a server of its own, and is played by its clients",
+                    hint=f"`envhub serve {env}`",
+                )
             if sys.stdin.isatty():
                 with suppress(ImportError):
                     import readline  # noqa: F401  (lines can be edited, and come again)

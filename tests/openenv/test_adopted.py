@@ -52,3 +52,12 @@ async def test_it_is_checked_on_the_wire_that_it_was_written_for(copied: Path) -
 
     assert failed == {}
     assert report.about["format"] == "openenv"
+
+
+async def test_of_a_server_of_its_own_nothing_is_claimed_but_that_it_starts() -> None:
+    folder = ENVS / "own_server_env"
+    report = await conformance.run(lambda: Hub(folder), "own_server_env", PLAN)
+    statuses = {r.id: r.verdict.status for r in report.results}
+
+    assert statuses.pop("start") == "passed"
+    assert {*statuses.values()} == {"not applicable"}
