@@ -55,6 +55,8 @@ def judged(seen: Sequence[Weight]) -> Verdict:
     growing = [name for name, c in counts.items() if c and steadily(c, _LEAST_COUNT)]
     if steadily(memory, _LEAST_BYTES):
         growing.append("memory")
+    if "processes" in growing:
+        growing = ["processes"]  # which have the rest
     if growing:
         return Verdict(
             "failed",
@@ -74,9 +76,9 @@ async def far_from_its_limits(subject: Subject) -> Verdict:
     used = {
         "start_s": subject.start_s,
         **{f"{call}_s": _longest(moments, call) for call in ("reset", "step", "state")},
-        "memory_bytes": max((w.data_bytes for w in weights), default=0),
-        "processes": max((w.threads + w.processes for w in weights), default=0),
-        "open_files": max((w.descriptors or 0 for w in weights), default=0),
+        "memory_bytes": max((w.most_data_bytes for w in weights), default=0),
+        "processes": max((w.threads for w in weights), default=0),
+        "open_files": max((w.most_descriptors for w in weights), default=0),
         "frame_bytes": max((m.length for m in moments), default=0),
     }
     shares = {

@@ -13,15 +13,19 @@ KIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """One look at a session's process.
+    """One look at a session: its process and all below it.
+
+    In the weaker tiers the process that the hub knows is a guardian, and the environment's
+    is below it.
 
     Args:
-        pid: which process it was.
-        descriptors: that it has open; None when we may not see them.
-        threads: of it.
-        processes: below it.
-        memory_bytes: private memory in use.
-        data_bytes: private memory that it has asked for, which `memory_bytes` limits.
+        pid: of the session's process.
+        descriptors: that are open in all of them; None when we may not see them.
+        threads: of all of them.
+        processes: below the first.
+        memory_bytes: private memory in use, of all of them.
+        most_descriptors: of one of them, which `open_files` limits.
+        most_data_bytes: private memory that one has asked for, which `memory_bytes` limits.
     """
 
     pid: int
@@ -29,29 +33,45 @@ class Weight:
     threads: int
     processes: int
     memory_bytes: int
-    data_bytes: int
+    most_descriptors: int
+    most_data_bytes: int
 
 
 def look(pid: int) -> Weight | None:
-    """Return what the process holds now; None when it has ended."""
+    """Return what the session holds now; None when it has ended."""
     try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            lines = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-        processes = len(psutil.Process(pid).children(recursive=True))
-    except (OSError, psutil.NoSuchProcess):
+        below = [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
         return None
-    try:
-        descriptors = len(os.listdir(f"/proc/{pid}/fd"))
-    except OSError:
-        descriptors = None
+    statuses = {each: status for each in (pid, *below) if (status := _status(each))}
+    if pid not in statuses:
+        return None
+    descriptors = [count for each in statuses if (count := _descriptors(each)) is not None]
+    anonymous = [_bytes(s, "RssAnon") + _bytes(s, "RssShmem") for s in statuses.values()]
     return Weight(
         pid,
-        descriptors,
-        int(lines.get("Threads", "1")),
-        processes,
-        _bytes(lines, "RssAnon") + _bytes(lines, "RssShmem"),
-        _bytes(lines, "VmData"),
+        sum(descriptors) if len(descriptors) == len(statuses) else None,
+        sum(int(status.get("Threads", "1")) for status in statuses.values()),
+        len(statuses) - 1,
+        sum(anonymous),
+        max(descriptors, default=0),
+        max(_bytes(status, "VmData") for status in statuses.values()),
     )
+
+
+def _status(pid: int) -> dict[str, str]:
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    except OSError:
+        return {}
+
+
+def _descriptors(pid: int) -> int | None:
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return None
 
 
 def _bytes(lines: dict[str, str], name: str) -> int:
