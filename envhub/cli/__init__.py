@@ -21,6 +21,7 @@ _COMMANDS = {
     "run": ("envhub.cli.run", "Play an environment in the terminal, or from a script."),
     "serve": ("envhub.cli.serve", "Serve environments to OpenEnv clients over WebSocket."),
     "build": ("envhub.cli.build", "Install what an OpenEnv folder needs, ahead of its use."),
+    "schema": ("envhub.cli.schema", "Print an environment's schema, or what has changed."),
     "push": ("envhub.cli.push", "Copy a checked environment to where others find it."),
     "list": ("envhub.cli.listing", "List the environments on the search path."),
     "doctor": ("envhub.cli.doctor", "Try what this machine can isolate, and how to fix it."),

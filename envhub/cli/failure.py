@@ -10,12 +10,14 @@ from envhub.errors import (
     EnvhubError,
     LocalProtocolError,
     ManifestError,
+    SchemaMismatch,
     UsageError,
     WorkerStartFailed,
 )
 from envhub_sandbox import LaunchFailed, SandboxError
 
 _CODES: tuple[tuple[type[Exception], int], ...] = (
+    (SchemaMismatch, 1),
     (UsageError, 2),
     (ManifestError, 2),
     (CapacityError, 75),

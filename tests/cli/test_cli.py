@@ -170,3 +170,19 @@ def test_a_port_that_is_taken_is_a_usage_error() -> None:
     assert done.returncode == 2
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert "--port 0" in done.stderr
+
+
+def test_a_schema_is_printed_and_compared(tmp_path: Path) -> None:
+    printed = envhub("schema", "echo", "--envs", str(ENVS))
+    digest = envhub("schema", str(ENVS / "echo"), "--digest")
+    pinned = tmp_path / "echo.json"
+    pinned.write_text(printed.stdout)
+    same = envhub("schema", "echo", "--envs", str(ENVS), "--against", str(pinned))
+    pinned.write_text(printed.stdout.replace('"message"', '"massage"'))
+    other = envhub("schema", "echo", "--envs", str(ENVS), "--against", str(pinned))
+
+    assert set(json.loads(printed.stdout)) >= {"action", "observation", "state"}
+    assert digest.stdout.startswith("sha256:")
+    assert (same.returncode, same.stdout) == (0, "nothing has changed\n")
+    assert other.returncode == 1
+    assert "action.properties.massage: removed" in other.stderr
