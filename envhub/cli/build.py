@@ -10,10 +10,12 @@ import click
 @click.command()
 @click.argument("folders", nargs=-1, required=True, metavar="FOLDER...",
                 type=click.Path(exists=True, file_okay=False, path_type=Path))  # fmt: skip
+@click.option("--with", "packages", multiple=True, metavar="PACKAGE",
+              help="Install this, too, beside what each of them names.")  # fmt: skip
 @click.option("--allow-build", is_flag=True,
               help="Also install packages without a wheel: that runs their authors' code on "
                    "this machine, in no sandbox.")  # fmt: skip
-def build(folders: tuple[Path, ...], allow_build: bool) -> None:
+def build(folders: tuple[Path, ...], packages: tuple[str, ...], allow_build: bool) -> None:
     """Make the Python that environments written for OpenEnv run in.
 
     A virtual environment for each set of packages, from pyproject.toml or requirements.txt,
@@ -24,11 +26,12 @@ def build(folders: tuple[Path, ...], allow_build: bool) -> None:
     from envhub.errors import BuildFailed, ManifestError
     from envhub.hub import build as building
     from envhub.hub import openenv
+    from envhub.hub.grants import Grant
 
     failed = []
     for folder in folders:
         try:
-            manifest = openenv.read(folder)
+            manifest = Grant(packages=packages).applied(openenv.read(folder))
             python = building.python_for(manifest, click.echo, allow_build=allow_build)
         except (BuildFailed, ManifestError) as error:
             click.secho(f"{folder.name}: {error}", fg="red", err=True)

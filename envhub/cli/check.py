@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envhub.cli import target
+from envhub.cli import granting, target
+from envhub.cli.granting import grant_options
 from envhub.cli.isolation import isolation_options
 from envhub.cli.terminal import shown
 
@@ -45,10 +46,7 @@ _MARKS: dict[Status, tuple[str, str]] = {
                    " begins at the first.")  # fmt: skip
 @click.option("--only", multiple=True, metavar="ID", help="Run this check, and no other.")
 @click.option("--skip", multiple=True, metavar="ID", help="Leave this check out.")
-@click.option("--variable", "variables", multiple=True, metavar="NAME",
-              help="Hand this variable to it, if its manifest names it.")  # fmt: skip
-@click.option("--allow-network", is_flag=True,
-              help="Let it use this machine's network, if its manifest asks.")  # fmt: skip
+@grant_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
 @click.option("--junit", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
               help="Write JUnit XML, too.")  # fmt: skip
@@ -63,11 +61,9 @@ def check(
     actions_file: Path | None,
     only: tuple[str, ...],
     skip: tuple[str, ...],
-    variables: tuple[str, ...],
-    allow_network: bool,
     as_json: bool,
     junit: Path | None,
-    **isolation: Any,
+    **options: Any,
 ) -> None:
     r"""Try whether an environment keeps what every environment must keep.
 
@@ -99,10 +95,10 @@ def check(
     plan = Plan(seed, steps, episodes, sessions, given)
     found = target.find(env, envs)
     note = partial(click.echo, err=as_json)
-    target.build(found.manifest, note)
-    report = checked(found, plan, only=only, skip=skip, quiet=as_json, variables=variables,
-                     network=(found.name,) if allow_network else (),
-                     **isolation)  # fmt: skip
+    granted = granting.one(options)
+    target.build(granted.applied(found.manifest), note)
+    report = checked(found, plan, only=only, skip=skip, quiet=as_json,
+                     grants={found.name: granted}, **options)  # fmt: skip
     if junit is not None:
         from envhub.check.junit import xml
 

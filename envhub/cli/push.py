@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envhub.cli import copying, target
+from envhub.cli import copying, granting, target
+from envhub.cli.granting import grant_options
 from envhub.cli.isolation import isolation_options
 from envhub.errors import UsageError
 
@@ -34,9 +35,10 @@ _MAKING = ".envhub-push-"  # what is copied stands two levels deep, where no cat
                 type=click.Path(file_okay=False, path_type=Path))  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the version that is there.")
 @click.option("--no-check", is_flag=True, help="Copy it without checking it first.")
+@grant_options
 @isolation_options
 def push(
-    folder: Path, directory: Path | None, force: bool, no_check: bool, **isolation: Any
+    folder: Path, directory: Path | None, force: bool, no_check: bool, **given: Any
 ) -> None:
     """Check an environment, and copy it into a folder on somebody's search path.
 
@@ -60,8 +62,9 @@ def push(
         raise UsageError(f"`{pushed}` is the folder itself, or within it")
     _check_free(pushed, force)
     if not no_check:
-        target.build(found.manifest, click.echo)
-        if not checked(found, Plan(), **isolation).ok:
+        granted = granting.one(given)
+        target.build(granted.applied(found.manifest), click.echo)
+        if not checked(found, Plan(), grants={found.name: granted}, **given).ok:
             raise UsageError(
                 "not pushed: it does not keep what every environment must keep",
                 hint="mend it, or push it all the same with `--no-check`",

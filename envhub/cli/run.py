@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envhub.cli import target
+from envhub.cli import granting, target
+from envhub.cli.granting import grant_options
 from envhub.cli.isolation import isolation_options
 from envhub.cli.terminal import shown
 from envhub.errors import EnvhubError, UsageError, WorkerStartFailed
@@ -38,19 +39,14 @@ A line that begins with { is a whole action, as JSON.
 @click.option("--seed", type=click.IntRange(0), help="Of the first episode.")
 @click.option("--option", "options", multiple=True, metavar="NAME=JSON",
               help="An option of the reset; what is no JSON is a text.")  # fmt: skip
-@click.option("--variable", "variables", multiple=True, metavar="NAME",
-              help="Hand this variable to it, if its manifest names it.")  # fmt: skip
-@click.option("--allow-network", is_flag=True,
-              help="Let it use this machine's network, if its manifest asks.")  # fmt: skip
+@grant_options
 @isolation_options
 def run(
     env: str,
     envs: tuple[str, ...],
     seed: int | None,
     options: tuple[str, ...],
-    variables: tuple[str, ...],
-    allow_network: bool,
-    **isolation: Any,
+    **given: Any,
 ) -> None:
     r"""Play an environment in the terminal, in a real sandbox.
 
@@ -72,9 +68,9 @@ def run(
     if seed is not None:
         first["seed"] = seed
     found = target.find(env, envs)
-    target.build(found.manifest, partial(click.echo, err=True))
-    network = (found.name,) if allow_network else ()
-    hub = Hub(found.envs, variables=variables, network=network, **isolation)
+    granted = granting.one(given)
+    target.build(granted.applied(found.manifest), partial(click.echo, err=True))
+    hub = Hub(found.envs, grants={found.name: granted}, **given)
     background = BackgroundHub(hub)
     try:
         with EmbeddedSession(background, found.name) as session:

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from envhub.cli import target
+from envhub.cli import granting, target
+from envhub.cli.granting import grant_options
 from envhub.cli.isolation import isolation_options
 from envhub.errors import UsageError
 
@@ -21,13 +22,14 @@ from envhub.errors import UsageError
 @click.option("--against", metavar="FILE",
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Say in what it differs from a schema printed before.")  # fmt: skip
+@grant_options
 @isolation_options
 def schema(
     env: str,
     envs: tuple[str, ...],
     only_digest: bool,
     against: Path | None,
-    **isolation: Any,
+    **given: Any,
 ) -> None:
     r"""Print the JSON Schemas of an environment's types, for a client to pin.
 
@@ -45,8 +47,9 @@ def schema(
 
     pinned = _read(against) if against else None
     found = target.find(env, envs)
-    target.build(found.manifest, partial(click.echo, err=True))
-    now = anyio.run(_described, found, isolation)
+    granted = granting.one(given)
+    target.build(granted.applied(found.manifest), partial(click.echo, err=True))
+    now = anyio.run(_described, found, {"grants": {found.name: granted}, **given})
     if pinned is not None:
         schemas.check(found.manifest.title, now, pinned)
         click.echo("nothing has changed")
@@ -56,11 +59,11 @@ def schema(
         click.echo(json.dumps(now, indent=2))
 
 
-async def _described(found: target.Target, isolation: dict[str, Any]) -> dict[str, Any]:
+async def _described(found: target.Target, options: dict[str, Any]) -> dict[str, Any]:
     from envhub.hub import schemas
     from envhub.hub.hub import Hub
 
-    async with Hub(found.envs, **isolation) as hub:
+    async with Hub(found.envs, **options) as hub:
         return schemas.document(await hub.describe(found.name))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 import envhub
-from envhub.cli import target
+from envhub.cli import granting, target
 from envhub.cli.isolation import isolation_options, walls
 
 if TYPE_CHECKING:
@@ -50,11 +50,16 @@ if TYPE_CHECKING:
 @click.option("--cgroup", default="auto", show_default=True, metavar="PATH",
               help="Where sessions get control groups: `auto`, `off`, or a group such as "
                    "/envhub.")  # fmt: skip
-@click.option("--allow-network", "network", multiple=True, metavar="NAME",
+@click.option("--allow-network", "network", multiple=True, metavar="ENV",
               help="Let this environment use this machine's network, if its manifest asks for "
                    "it: servers of this machine, others near it, the internet.")  # fmt: skip
-@click.option("--variable", "variables", multiple=True, metavar="NAME",
-              help="Hand this variable to environments whose manifest names it.")  # fmt: skip
+@click.option("--variable", "variables", multiple=True, metavar="[ENV:]NAME",
+              help="Hand this variable to environments whose manifest names it; with ENV, to "
+                   "that one in any case.")  # fmt: skip
+@click.option("--show", "shown", multiple=True, metavar="ENV:DIR",
+              help="Let this environment read a folder, where it is.")  # fmt: skip
+@click.option("--with", "packages", multiple=True, metavar="ENV:PACKAGE",
+              help="Install this beside what a folder for OpenEnv names.")  # fmt: skip
 def serve(
     folders: tuple[str, ...],
     envs: tuple[str, ...],
@@ -75,6 +80,8 @@ def serve(
     cgroup: str,
     network: tuple[str, ...],
     variables: tuple[str, ...],
+    shown: tuple[str, ...],
+    packages: tuple[str, ...],
 ) -> None:
     r"""Serve environments to OpenEnv's clients, over WebSocket and HTTP.
 
@@ -97,6 +104,7 @@ def serve(
     from envhub.hub import caps as limits
     from envhub.hub.hub import Hub
 
+    grants, to_all = granting.by_name(network, variables, shown, packages)
     hub = Hub(
         (*folders, *envs),
         isolation=isolation,
@@ -108,8 +116,8 @@ def serve(
         caps=limits.parse(caps),
         memory_floor_bytes=limits.size(memory_floor) if memory_floor else None,
         cgroup=cgroup,
-        network=network,
-        variables=variables,
+        variables=to_all,
+        grants=grants,
     )
     named = [manifest.name for folder in folders for manifest in target.held(Path(folder))]
     if only or named:
@@ -121,9 +129,23 @@ def serve(
         )
     if stop_on_eof:
         _stop_on_eof()
+    _warn_of_unnamed(hub, to_all)
     for name in {root, *named}:
-        target.build(hub.catalog[name], click.echo)
+        target.build(hub.manifest(name), click.echo)
     uvloop.run(_serve(hub, root, host, port, production=mode == "production"))
+
+
+def _warn_of_unnamed(hub: Hub, variables: tuple[str, ...]) -> None:
+    """Say which variables reach nobody, for no manifest names them."""
+    named = {v for name in hub.catalog.names() for v in hub.catalog[name].variables}
+    for variable in variables:
+        if variable not in named:
+            click.secho(
+                f"no environment names the variable {variable}: `--variable ENV:{variable}`"
+                " hands it to one all the same",
+                fg="yellow",
+                err=True,
+            )
 
 
 def _stop_on_eof() -> None:

@@ -60,7 +60,7 @@ class EnvHubProvider:
 
         Args:
             port: to listen on; None for any free one.
-            env_vars: for the environment, if its manifest names them.
+            env_vars: for the environment.
 
         Raises:
             UsageError: it is started already, or no environment was named.
@@ -106,7 +106,7 @@ class EnvHubProvider:
             raise UsageError("no environment is named", hint="EnvHubProvider(NAME or FOLDER)")
         name = named(env, Catalog(self._path(env)).names())
         arguments = [*self._arguments, f"--port={port or 0}", f"--env={name}"]
-        arguments += [f"--variable={variable}" for variable in variables]
+        arguments += [f"--variable={name}:{variable}" for variable in variables]
         arguments += [env] if Path(env).is_dir() else []
         self._server = _acquire(tuple(arguments), variables)
         return f"{self._server.address}/envs/{name}"

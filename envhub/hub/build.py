@@ -54,7 +54,7 @@ def python_for(
         BuildFailed: uv is not there, or could not; its words are in the message.
         ManifestError: the folder does not say what it needs.
     """
-    needed = requirements.read(Path(manifest.folder))
+    needed = requirements.read(Path(manifest.folder), manifest.packages)
     binary = () if allow_build else _WHEELS
     lock = _locked(manifest.name, needed, binary, say)
     try:

@@ -11,12 +11,12 @@ from types import TracebackType
 
 import anyio
 import psutil
-from msgspec.structs import replace
 
 from envhub.errors import CapacityError, EnvhubError, HubForked, UsageError
 from envhub.hub import caps as limits
 from envhub.hub import schemas
 from envhub.hub.catalog import Catalog, search_path
+from envhub.hub.grants import NOTHING, Grant
 from envhub.hub.manifest import Manifest
 from envhub.hub.place import Place
 from envhub.hub.pool import Pool
@@ -66,13 +66,11 @@ class Hub:
         cgroup: below which sessions get control groups: "auto" for our own group of cgroup
             v2, if it was delegated to us and we are alone in it; "off"; or the path of a group
             in the hierarchy, such as "/envhub".
-        network: names of environments that get the network that their manifests ask for. It
-            is this machine's: its own servers, other machines near it, the internet. Their
-            sessions are isolated as in `standard`, at best; their agent code stays without.
+        grants: what single environments get beyond that, by name; see `Grant`.
 
     Raises:
         UsageError: an argument is not one of these.
-        UnknownEnvironment: a folder of `envs` does not exist, or `network` names none.
+        UnknownEnvironment: a folder of `envs` does not exist, or a grant's environment.
     """
 
     def __init__(
@@ -89,7 +87,7 @@ class Hub:
         memory_floor_bytes: int | None = None,
         variables: Iterable[str] = (),
         cgroup: str = "auto",
-        network: Iterable[str] = (),
+        grants: Mapping[str, Grant] | None = None,
     ) -> None:
         given = [envs] if isinstance(envs, str | Path) else envs
         self.catalog = Catalog(search_path(given))
@@ -105,8 +103,7 @@ class Hub:
         self._variables = frozenset([variables] if isinstance(variables, str) else variables)
         self._unprotected = allow_unprotected_agent_code
         self._cgroup = cgroup
-        agreed = [network] if isinstance(network, str) else network
-        self._network = frozenset(self.catalog[name].name for name in agreed)
+        self._grants = {self.catalog[name].name: g for name, g in (grants or {}).items()}
         self._pools: dict[str, Pool] = {}
         self._described: dict[str, Described] = {}
         self._taken: set[Place] = set()
@@ -274,10 +271,20 @@ class Hub:
                 self._described[name] = await session.describe()
         return self._described[name]
 
+    def manifest(self, name: str) -> Manifest:
+        """Return what is in force for environment `name`, caps and grants applied.
+
+        Raises:
+            UnknownEnvironment: there is none of that name.
+            ManifestError: its manifest is not valid.
+            UsageError: it cannot be given what it is granted.
+        """
+        return self._grant(name).applied(limits.lowered(self.catalog[name], self._caps))
+
     def networks_not_allowed(self) -> list[str]:
         """Return which environments ask for a network that they do not get."""
         asked = [n for n in self.catalog.names() if self.catalog[n].network == "public"]
-        return [name for name in asked if name not in self._network]
+        return [name for name in asked if not self._grant(name).network]
 
     def variables_not_allowed(self) -> dict[str, list[str]]:
         """Return by environment which variables it asks for and has in no way."""
@@ -308,9 +315,7 @@ class Hub:
             raise CapacityError("the hub is not open", hint="use it as `async with Hub()`")
 
     def _pool(self, name: str) -> Pool:
-        manifest = limits.lowered(self.catalog[name], self._caps)
-        if name not in self._network:
-            manifest = replace(manifest, network="none")
+        manifest = self.manifest(name)
         if manifest.agent_code and self.starter.isolation == "none" and not self._unprotected:
             raise UsageError(
                 f"environment `{name}` runs agent code, and isolation `none` holds nothing",
@@ -318,14 +323,14 @@ class Hub:
                 "allow_unprotected_agent_code lets such code do all that you may",
             )
         if name not in self._pools:
-            handed = {v: os.environ[v] for v in self._allowed(manifest) if v in os.environ}
+            handed = self._grant(name).handed(manifest, self._variables)
             self._pools[name] = Pool(
                 manifest, self.starter, self._tasks, self._watchdog, handed
             )
         return self._pools[name]
 
-    def _allowed(self, manifest: Manifest) -> list[str]:
-        return [name for name in manifest.variables if name in self._variables]
+    def _grant(self, name: str) -> Grant:
+        return self._grants.get(name, NOTHING)
 
     def _check_memory(self) -> None:
         if self._watchdog.is_short:

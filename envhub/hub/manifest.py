@@ -25,7 +25,9 @@ Variable = Annotated[str, Meta(pattern=f"^{VARIABLE}$")]
 NOT_OF_AGENTS = ("output_bytes", "frame_bytes")
 _LEAST = {"frame_bytes": 4096, "niceness": 0, **dict.fromkeys(OPTIONAL_LIMITS, 0)}
 _MOST = {"frame_bytes": MAX_FRAME_BYTES, "niceness": 19}
-NOT_IN_THE_FILE = {"folder", "format", "python", "variable_defaults"}
+NOT_IN_THE_FILE = {
+    "folder", "format", "python", "variable_defaults", "folders", "packages",
+}  # fmt: skip
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _ENTRY = re.compile(r"[A-Za-z_]\w*:[A-Za-z_]\w*")
 
@@ -92,6 +94,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         format: whose folder it is; of OpenEnv's, `entry` names the app.
         python: folder of the virtual environment that it runs in; "" is the hub's own Python.
         variable_defaults: variables that its author has set, for where the operator does not.
+        folders: that the operator shows it, where they are.
+        packages: that the operator adds to those of an OpenEnv folder.
     """
 
     name: str
@@ -109,6 +113,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal["envhub", "openenv"] = "envhub"
     python: str = ""
     variable_defaults: dict[str, str] = {}
+    folders: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

@@ -42,8 +42,12 @@ class Requirements:
     python: str
 
 
-def read(folder: Path) -> Requirements:
+def read(folder: Path, beside: tuple[str, ...] = ()) -> Requirements:
     """Return what the folder's pyproject.toml needs, or else its requirements.txt.
+
+    Args:
+        folder: of the environment.
+        beside: what an operator adds; it may narrow what the author asks for.
 
     Raises:
         ManifestError: the file is not valid.
@@ -68,7 +72,7 @@ def read(folder: Path) -> Requirements:
     else:
         file = next((folder / name for name in _FILES if (folder / name).is_file()), None)
         said = _text(file).splitlines() if file else []
-    lines = {line for each in said if (line := _from_pypi(each))}
+    lines = {line for each in (*said, *beside) if (line := _from_pypi(each))}
     return Requirements(tuple(sorted({*lines, *OURS})), python)
 
 

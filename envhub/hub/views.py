@@ -38,7 +38,7 @@ def worker_view(manifest: Manifest, variables: Mapping[str, str]) -> View:
     """Return what an environment sees: the system, a Python and its packages, itself."""
     python = shown.virtual(manifest.python) if manifest.python else None
     interpreter = envhub_sandbox.interpreter(packages=True, python=python)
-    own = [Bind(_own_files(manifest))]
+    own = [Bind(_own_files(manifest)), *map(Bind, manifest.folders)]
     if manifest.format == "openenv":
         own += [Bind(manifest.folder, path) for path in (_IMAGE, _package(manifest))]
     named = View(environment=tuple({**manifest.variable_defaults, **variables}.items()))

@@ -59,10 +59,13 @@ def _install(folder: Path, requirements: tuple[str, ...], *, cpu: bool) -> None:
     install = ["pip", "install", "--python", str(folder / "bin" / "python")]
     try:
         _uv(*install, *requirements)
-    except NotInstallable:
+    except NotInstallable as first:
         if not cpu:
             raise
-        _uv(*install, "--torch-backend", "cpu", *requirements)
+        try:
+            _uv(*install, "--torch-backend", "cpu", *requirements)
+        except NotInstallable as second:
+            raise NotInstallable(f"{first}\nand from PyTorch itself:\n{second}") from None
 
 
 def _uv(*arguments: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import envhub
-from envhub import Hub
+from envhub import Grant, Hub
 from envhub.errors import UnknownEnvironment
 from envhub_sandbox import SandboxError
 
@@ -72,6 +72,7 @@ class Networked(Environment[Deed, Seen, State]):
     def state(self) -> State:
         return State()
 """
+AGREED = {"networked": Grant(network=True)}
 TIERS = ["strict", "standard", "landlock", *(["uid"] if os.geteuid() == 0 else [])]
 
 
@@ -116,7 +117,7 @@ async def test_who_has_the_operator_s_word_reaches_the_network_and_no_more(
         listening.bind(f"\0envhub-test-{os.getpid()}")
         listening.listen()
         try:
-            async with Hub(folder, isolation=tier, exactly=True, network="networked") as hub:
+            async with Hub(folder, isolation=tier, exactly=True, grants=AGREED) as hub:
                 assert await seen(hub, "connect", server) == "hello"
                 assert await seen(hub, "datagram", server) == "sent"
                 assert await seen(hub, "listen") == "PermissionError"
@@ -150,7 +151,7 @@ async def test_who_only_asks_has_none(folder: Path, server: str, tier: str) -> N
 async def test_one_s_word_is_no_other_s(folder: Path, server: str) -> None:
     """An environment that does not ask has none, whatever the operator says."""
     (folder / "env.toml").write_text('name = "networked"\nentry = "env:Networked"\n')
-    async with Hub(folder, network=["networked"]) as hub:
+    async with Hub(folder, grants=AGREED) as hub:
         assert await seen(hub, "connect", server) == "OSError"
         async with hub.session("networked") as session:
             assert session.receipt.tier == "strict"
@@ -158,4 +159,4 @@ async def test_one_s_word_is_no_other_s(folder: Path, server: str) -> None:
 
 def test_a_name_that_nobody_has_is_refused(folder: Path) -> None:
     with pytest.raises(UnknownEnvironment, match="no environment `netwrked`"):
-        envhub.Hub(folder, network="netwrked")
+        envhub.Hub(folder, grants={"netwrked": Grant(network=True)})

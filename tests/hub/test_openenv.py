@@ -184,3 +184,13 @@ def test_a_project_that_is_not_valid_says_where(
 )
 def test_which_pythons_are_asked_for(python: str, holds: bool) -> None:
     assert runs_here(python) is holds
+
+
+def test_an_operator_s_packages_are_resolved_with_the_author_s(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy\n")
+    needed = requirements.read(tmp_path, ("open_spiel", "numpy<3", "--pre"))
+
+    assert {"numpy", "numpy<3", "open_spiel"} <= {*needed.lines}
+    assert not any(line.startswith("-") for line in needed.lines)
