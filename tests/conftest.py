@@ -33,9 +33,12 @@ settings.register_profile(
 settings.load_profile("envhub")
 
 
-# minutes of benchmarks, imitated machines, OpenEnv's own server, others' clients, malformed
-# frames, and deleted protections
-_LONG = ("bench", "contexts", "differential", "ecosystem", "fuzz", "sabotage")
+# minutes of benchmarks, imitated machines, OpenEnv's own server and folders, others' clients,
+# malformed frames, deleted protections, and a thousand sessions
+_LONG = (
+    "bench", "contexts", "differential", "ecosystem", "fuzz", "openenv", "sabotage",
+    "test_thousand.py",
+)  # fmt: skip
 LONG = [Path(__file__).parent / name for name in _LONG]
 
 
