@@ -21,7 +21,7 @@ def serving(*arguments: str) -> Iterator[str]:
         try:
             assert server.stdout is not None
             said = ""
-            while not (found := re.search(r"listening on (http://\S+)", said)):
+            while not (found := re.search(r"listening on (https?://\S+)", said)):
                 line = server.stdout.readline()
                 assert line, f"the server ended, having said {said}"
                 said += line

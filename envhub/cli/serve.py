@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,9 +25,24 @@ if TYPE_CHECKING:
 @click.option("--envs", multiple=True, metavar="DIR", help="A folder to look in first.")
 @click.option("--env", "only", multiple=True, metavar="NAME", help="Serve only this one.")
 @click.option("--default", metavar="NAME", help="The environment at the root path.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback only, for now.")
+@click.option("--host", default="127.0.0.1", show_default=True,
+              help="Loopback's; with tokens, any.")  # fmt: skip
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535),
               help="0 takes any free one.")  # fmt: skip
+@click.option("--token-file", metavar="FILE",
+              type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Serve only clients that bear one of these, a line each, or $ENVHUB_TOKEN: "
+                   "the header `Authorization: Bearer TOKEN`.")  # fmt: skip
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Serve an address off loopback without tokens, to everybody who reaches it.",
+)
+@click.option("--tls-certificate", "certificate", metavar="FILE",
+              type=click.Path(exists=True, dir_okay=False),
+              help="Serve HTTPS and WSS; without, the network reads tokens.")  # fmt: skip
+@click.option("--tls-key", "key", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+              help="The certificate's private key, if it is in a file of its own.")  # fmt: skip
 @click.option("--mode", type=click.Choice(["simulation", "production"]), envvar="OPENENV_MODE",
               help="`production` has no reset, step and state over HTTP; by default each "
                    "environment's author decides.")  # fmt: skip
@@ -67,6 +82,10 @@ def serve(
     default: str | None,
     host: str,
     port: int,
+    token_file: Path | None,
+    insecure: bool,
+    certificate: str | None,
+    key: str | None,
     mode: str | None,
     stop_on_eof: bool,
     isolation: str,
@@ -100,10 +119,12 @@ def serve(
     """
     import uvloop
 
+    from envhub.door import tokens
     from envhub.errors import UnknownEnvironment
     from envhub.hub import caps as limits
     from envhub.hub.hub import Hub
 
+    known = tokens.given(token_file)
     grants, to_all = granting.by_name(network, variables, shown, packages)
     hub = Hub(
         (*folders, *envs),
@@ -132,7 +153,16 @@ def serve(
     _warn_of_unnamed(hub, to_all)
     for name in {root, *named}:
         target.build(hub.manifest(name), click.echo)
-    uvloop.run(_serve(hub, root, host, port, production=mode == "production"))
+    door = {
+        "host": host,
+        "port": port,
+        "production": mode == "production",
+        "tokens": known,
+        "insecure": insecure,
+        "certificate": certificate,
+        "key": key,
+    }
+    uvloop.run(_serve(hub, root, door))
 
 
 def _warn_of_unnamed(hub: Hub, variables: tuple[str, ...]) -> None:
@@ -159,7 +189,7 @@ def _stop_on_eof() -> None:
     threading.Thread(target=wait, name="end of input", daemon=True).start()
 
 
-async def _serve(hub: Hub, root: str, host: str, port: int, *, production: bool) -> None:
+async def _serve(hub: Hub, root: str, door: dict[str, Any]) -> None:
     from envhub.door.serve import serve as open_door
     from envhub.errors import UsageError
 
@@ -170,22 +200,23 @@ async def _serve(hub: Hub, root: str, host: str, port: int, *, production: bool)
         try:
             await open_door(
                 hub,
-                host=host,
-                port=port,
                 default=root,
-                production=production,
-                on_ready=lambda bound: _banner(hub, root, host, bound, receipt),
+                on_ready=lambda bound: _banner(hub, root, door, bound, receipt),
+                **door,
             )
         except OSError as error:
             raise UsageError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}",
+                f"cannot listen on {door['host']}:{door['port']}: {error.strerror or error}",
                 hint="`--port 0` takes any free port",
             ) from error
 
 
-def _banner(hub: Hub, root: str, host: str, port: int, receipt: Receipt) -> None:
-    """Say what is served, where, and behind which walls."""
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+def _banner(hub: Hub, root: str, door: dict[str, Any], port: int, receipt: Receipt) -> None:
+    """Say what is served, where, to whom, and behind which walls."""
+    host, scheme = door["host"], "https" if door["certificate"] else "http"
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    if door["insecure"] and door["tokens"] is None:
+        click.secho("INSECURE: whoever reaches it may use it", fg="red", bold=True)
     names = hub.catalog.names()
     click.echo(
         f"envhub {envhub.__version__} · isolation {walls(receipt)} · {hub.max_sessions} places"

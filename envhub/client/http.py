@@ -39,6 +39,7 @@ class HTTPEnvClient:
         base_url: of the environment: the server's, or with /envs/NAME.
         request_timeout_s: for each reply, a place in the server's queue included.
         default_headers: sent with every request.
+        token: that the server asks for.
 
     Raises:
         UsageError: `base_url` is no address.
@@ -49,6 +50,7 @@ class HTTPEnvClient:
         base_url: str,
         request_timeout_s: float = 60.0,
         default_headers: Mapping[str, str] | None = None,
+        token: str = "",
     ) -> None:
         speech.websocket_url(base_url)
         url = urlsplit(base_url if "://" in base_url else f"http://{base_url}")
@@ -58,7 +60,8 @@ class HTTPEnvClient:
         self._connection = kind(url.netloc, timeout=request_timeout_s)
         self._timeout_s = request_timeout_s
         self._prefix = url.path.rstrip("/")
-        self._headers = {"content-type": "application/json", **(default_headers or {})}
+        own = {"content-type": "application/json", **speech.authorization(token)}
+        self._headers = {**own, **(default_headers or {})}
         self._key = ""
 
     def reset(self, **options: Any) -> StepResult:
@@ -147,6 +150,8 @@ class HTTPEnvClient:
             raise WorkerLost(f"the connection to {self.base_url} is lost: {error!r}") from None
         finally:
             self._connection.close()  # an idle one would be closed while an agent thinks
+        if response.status == 401:
+            raise UsageError(f"{self.base_url} asks for a token", hint="token=…")
         try:
             reply = json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -12,7 +12,12 @@ from envhub.errors import WorkerLost
 from envhub.hub import schemas
 
 
-def check(base_url: str, pinned: str | Mapping[str, Any], timeout_s: float) -> None:
+def check(
+    base_url: str,
+    pinned: str | Mapping[str, Any],
+    headers: Mapping[str, str],
+    timeout_s: float,
+) -> None:
     """Compare what the server says with what was pinned.
 
     Raises:
@@ -22,7 +27,8 @@ def check(base_url: str, pinned: str | Mapping[str, Any], timeout_s: float) -> N
     url = base_url if "://" in base_url else f"http://{base_url}"
     url = f"http{url.removeprefix('http').removeprefix('ws').rstrip('/')}/schema"
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as reply:  # noqa: S310 (its address)
+        request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 (its address)
+        with urllib.request.urlopen(request, timeout=timeout_s) as reply:  # noqa: S310
             found = json.load(reply)
     except (OSError, ValueError) as error:
         raise WorkerLost(f"{url} cannot be read: {error}") from None

@@ -36,6 +36,11 @@ def websocket_url(base_url: str) -> str:
     return f"{scheme}://{url.partition('://')[2].rstrip('/')}/ws"
 
 
+def authorization(token: str) -> dict[str, str]:
+    """Return the header that bears a token; none without one."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def request(kind: str, data: Mapping[str, Any] | None = None) -> str:
     """Return a frame for the server.
 

@@ -46,6 +46,7 @@ class _Dialogue:
         headers: Mapping[str, str] | None = None,
         provider: Provider | None = None,
         schema: str | Mapping[str, Any] | None = None,
+        token: str = "",
     ) -> None:
         if (base_url is None) == (provider is None):
             raise UsageError("name a base_url, or a provider that starts a server")
@@ -57,7 +58,7 @@ class _Dialogue:
         self._message_timeout_s = message_timeout_s
         self._settings: dict[str, Any] = {
             "max_size": int(max_message_size_mb * _MIB),
-            "additional_headers": dict(headers or {}),
+            "additional_headers": {**speech.authorization(token), **(headers or {})},
             "open_timeout": connect_timeout_s,
             "proxy": None,
             "compression": None,
@@ -84,7 +85,8 @@ class _Dialogue:
         if self._schema is not None:
             from envhub.client.pinned import check
 
-            check(self.base_url, self._schema, self._connect_timeout_s)
+            headers = self._settings["additional_headers"]
+            check(self.base_url, self._schema, headers, self._connect_timeout_s)
         return speech.websocket_url(self.base_url)
 
     def _let_go(self) -> None:
@@ -121,6 +123,7 @@ class EnvClient(_Dialogue):
         provider: starts a server when the first call is made, and stops it at the end.
         schema: what the environment's types must look like, or connecting raises
             SchemaMismatch: a digest, or a document as GET /schema gives it.
+        token: that the server asks for.
 
     Raises:
         UsageError: neither a base_url nor a provider, or both.

@@ -17,6 +17,7 @@ from envhub.door.bodies import InvalidBody
 from envhub.door.kept import KeptSessions
 from envhub.door.origin import SameOrigin
 from envhub.door.stream import stream
+from envhub.door.tokens import Bearer, Tokens
 
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub
@@ -40,7 +41,13 @@ OPENENV: tuple[BaseRoute, ...] = (
 
 
 def create_app(
-    hub: Hub, *, default: str | None, host: str = "127.0.0.1", production: bool = False
+    hub: Hub,
+    *,
+    default: str | None,
+    host: str = "127.0.0.1",
+    production: bool = False,
+    tokens: Tokens | None = None,
+    any_host: bool = False,
 ) -> Starlette:
     """Return the application that serves `hub`.
 
@@ -50,12 +57,16 @@ def create_app(
         host: name or address that the door is bound to.
         production: hide reset, step and state over HTTP for every environment, and not only
             for those whose author wants it.
+        tokens: one of which a client must bear; None for none.
+        any_host: clients may know this machine by any name.
     """
     app = Starlette()
     named = Forwarding(Router(OPENENV))
     routes = (Mount("/envs/{name}", named), Mount("", named))
-    install(app, routes, default=default, host=host, production=production)
+    install(app, routes, default=default, host=host, production=production, any_host=any_host)
     connect(app, hub)
+    if tokens is not None:
+        app.add_middleware(Bearer, tokens=tokens)  # before all others
     return app
 
 
@@ -66,6 +77,7 @@ def install(
     default: str | None,
     host: str = "127.0.0.1",
     production: bool = False,
+    any_host: bool = False,
 ) -> None:
     """Add the routes, and what wraps them, to an application.
 
@@ -75,9 +87,10 @@ def install(
         default: the environment at the root; None for none.
         host: name or address that the door is bound to.
         production: hide reset, step and state over HTTP.
+        any_host: clients may know this machine by any name.
     """
     app.router.routes += [Route("/envs", http.environments), *routes]
-    app.add_middleware(SameOrigin, host=host)
+    app.add_middleware(SameOrigin, host=host, any_host=any_host)
     for kind, answer in (
         (HTTPException, _refused),
         (InvalidBody, _unprocessable),

@@ -22,11 +22,14 @@ class SameOrigin:
     Args:
         app: what is protected.
         host: name or address that the door is bound to, valid in `Host` beside loopback's.
+        any_host: others are valid, too: a machine on a network has many names, and what
+            protects its door is a token, which no page knows.
     """
 
-    def __init__(self, app: ASGIApp, host: str) -> None:
+    def __init__(self, app: ASGIApp, host: str, *, any_host: bool = False) -> None:
         self._app = app
         self._host = host.lower()
+        self._any_host = any_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, WebSocket handshakes included."""
@@ -48,6 +51,8 @@ class SameOrigin:
     def _is_ours(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
+            if self._any_host and name:
+                return True
             return name in ("localhost", self._host) or ip_address(name).is_loopback
         except ValueError:  # neither a name that we know nor an address
             return False

@@ -16,6 +16,7 @@ import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
 from envhub.door.app import create_app
+from envhub.door.tokens import Tokens
 from envhub.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,8 +63,13 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def listener(host: str, port: int) -> socket.socket:
+def listener(host: str, port: int, *, anywhere: bool = False) -> socket.socket:
     """Return a socket bound to the first address of `host`; port 0 picks a free one.
+
+    Args:
+        host: name or address.
+        port: to listen on.
+        anywhere: it need not be loopback's.
 
     Raises:
         UsageError: the address is not loopback's.
@@ -72,10 +78,10 @@ def listener(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    if not ip_address(address[0]).is_loopback:
+    if not anywhere and not ip_address(address[0]).is_loopback:
         raise UsageError(
             f"expected a loopback address, got `{host}`: whoever reaches the door may use it",
-            hint="bind 127.0.0.1, and reach it from elsewhere through an SSH tunnel",
+            hint="have clients bear a token: --token-file FILE",
         )
     found = socket.socket(family, kind, protocol)
     try:
@@ -94,6 +100,10 @@ async def serve(
     port: int,
     default: str | None,
     production: bool = False,
+    tokens: Tokens | None = None,
+    insecure: bool = False,
+    certificate: str | None = None,
+    key: str | None = None,
     on_ready: Callable[[int], None],
 ) -> None:
     """Serve `hub` until SIGINT, SIGTERM or cancellation; then let go of every client.
@@ -107,16 +117,28 @@ async def serve(
         port: 0 for a free one.
         default: the environment at the root; None for none.
         production: hide reset, step and state over HTTP.
+        tokens: one of which every client must bear. Without, only loopback is served.
+        insecure: serve everybody who reaches the address all the same.
+        certificate: file, for TLS.
+        key: file of its private key, if it is another one.
         on_ready: called with the real port, when connections are accepted.
 
     Raises:
-        UsageError: the address is not loopback's.
-        OSError: the address cannot be bound.
+        UsageError: the address is not loopback's, and there are no tokens.
+        OSError: the address cannot be bound, or the certificate not be read.
     """
-    bound = listener(host, port)
-    real_port: int = bound.getsockname()[1]
+    bound = listener(host, port, anywhere=insecure or tokens is not None)
+    address, real_port = bound.getsockname()[:2]
+    app = create_app(
+        hub,
+        default=default,
+        host=host,
+        production=production,
+        tokens=tokens,
+        any_host=tokens is not None or not ip_address(address).is_loopback,
+    )
     config = uvicorn.Config(
-        create_app(hub, default=default, host=host, production=production),
+        app,
         http="h11",
         ws="websockets-sansio",
         ws_max_size=MAX_FRAME_BYTES,
@@ -131,6 +153,8 @@ async def serve(
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
         timeout_graceful_shutdown=GRACE_S,
     )
     server = _Server(config, lambda: on_ready(real_port))
