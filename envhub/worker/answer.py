@@ -135,7 +135,8 @@ class Answering:
             case Invoke():
                 return (yield from self._invoke(request))
             case Close():
-                yield from self._leave_parts()
+                if self._parts is not None:
+                    yield from self._leave_parts()
                 if self._environment is not None and hasattr(self._environment, "close"):
                     yield self._environment.close, (), {}
                 return Closed(request.op)
@@ -148,7 +149,8 @@ class Answering:
         options = _mapping(request.options, request.form)
         options = _accepted(options, self._signature.reset_options, request.form)
         yield from self._construct()
-        yield from self._leave_parts()
+        if self._parts is not None:
+            yield from self._leave_parts()
         self._in_episode = False
         value = yield self._method("reset"), (), options
         self._in_episode = True
@@ -162,9 +164,10 @@ class Answering:
         if request.form == "json":
             options = _known(options, self._signature.step_options)
         yield from self._construct()
-        yield from self._leave_parts()
+        if self._parts is not None:
+            yield from self._leave_parts()
         value = yield self._method("step"), (action,), options
-        if parts.are(value):
+        if isinstance(value, parts.KINDS):
             self._parts = value
             if request.stream:
                 return (yield from self._continue(request))
@@ -198,8 +201,7 @@ class Answering:
     def _leave_parts(self) -> Generator[Call, Any, None]:
         """End a step whose parts nobody wants any more."""
         under_way, self._parts = self._parts, None
-        if under_way is not None:
-            yield parts.ending(under_way)
+        yield parts.ending(under_way)
 
     def _stepped(self, op: int, value: Any, form: Form, *, is_part: bool = False) -> Reply:
         reply = self._observed(op, value, form, is_part=is_part)

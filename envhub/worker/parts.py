@@ -6,29 +6,25 @@ parts until somebody asks for the next, so what nobody reads is not made.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 NO_MORE = object()
+KINDS = (GeneratorType, AsyncGeneratorType)  # of a step that is under way
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-
-
-def are(value: Any) -> bool:
-    """Whether this is a step under way, and no observation."""
-    return inspect.isgenerator(value) or inspect.isasyncgen(value)
 
 
 def following(parts: Any) -> Call:
     """Return the call that makes the next part, or NO_MORE."""
-    if inspect.isgenerator(parts):
+    if isinstance(parts, GeneratorType):
         return next, (parts, NO_MORE), {}
     return _following, (parts,), {}
 
 
 def ending(parts: Any) -> Call:
     """Return the call that ends them early."""
-    if inspect.isgenerator(parts):
+    if isinstance(parts, GeneratorType):
         return parts.close, (), {}
     return _ending, (parts,), {}
 
