@@ -36,6 +36,22 @@ def listen(_):
         server.listen()
     return "listens"
 
+def listen_unbound(_):
+    with socket.socket() as server:
+        server.listen()
+    return "listens"
+
+def listen_by_another_protocol(_):
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) as server:  # MPTCP
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+    return "listens"
+
+def wait_for_datagrams(_):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+    return "listens"
+
 def datagram(to):
     host, _, port = to.partition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -72,6 +88,7 @@ class Networked(Environment[Deed, Seen, State]):
     def state(self) -> State:
         return State()
 """
+_NO_LISTENING = ("PermissionError", "OSError")  # the latter where a kernel has no MPTCP
 AGREED = {"networked": Grant(network=True)}
 TIERS = ["strict", "standard", "landlock", *(["uid"] if os.geteuid() == 0 else [])]
 
@@ -121,6 +138,9 @@ async def test_who_has_the_operator_s_word_reaches_the_network_and_no_more(
                 assert await seen(hub, "connect", server) == "hello"
                 assert await seen(hub, "datagram", server) == "sent"
                 assert await seen(hub, "listen") == "PermissionError"
+                assert await seen(hub, "listen_unbound") == "PermissionError"
+                assert await seen(hub, "listen_by_another_protocol") in _NO_LISTENING
+                assert await seen(hub, "wait_for_datagrams") == "PermissionError"
                 assert await seen(hub, "raw") == "PermissionError"
                 assert await seen(hub, "family", str(socket.AF_NETLINK)) == "OSError"
                 name = f"envhub-test-{os.getpid()}"
