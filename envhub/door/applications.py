@@ -10,6 +10,8 @@ import base64
 import itertools
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio
@@ -32,10 +34,13 @@ if TYPE_CHECKING:
 
 _OURS = {"connection", "content-length", "date", "keep-alive", "server", "te", "trailer",
          "transfer-encoding", "upgrade"}  # fmt: skip
+# a browser keeps these for all ports of a host, so for all servers of this machine
+_OF_THE_HOST = {"cookie", "cookie2", "set-cookie", "set-cookie2", "clear-site-data"}
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2 and 5.5
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 # its pages must not act on this origin, where other environments are
 _SANDBOX = {"content-security-policy": "sandbox allow-scripts"}
+_CLOSES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}  # RFC 6455, 7.4
 _sockets = itertools.count(1)
 
 
@@ -49,7 +54,10 @@ class _Event(msgspec.Struct):
     type: Literal["websocket.accept", "websocket.send", "websocket.close"]
     text: str | None = None
     bytes: str | None = None
-    code: Annotated[int, msgspec.Meta(ge=1000, le=4999)] = 1000
+    code: int = 1000
+
+
+_BREAK = _Event("websocket.close", code=BROKEN)
 
 
 class _Events(msgspec.Struct):
@@ -70,14 +78,22 @@ class Applications:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._sessions: dict[str, Session] = {}
-        self._opening = anyio.Lock()
+        self._turns: dict[str, anyio.Lock] = {}
 
-    async def session(self, name: str) -> Session:
-        """Return the session of an environment, opened if need be. Raises: as `Hub.open`."""
-        async with self._opening:
+    @asynccontextmanager
+    async def turn(self, name: str) -> AsyncIterator[Session]:
+        """Hold the session of an environment, opened if need be, for one call.
+
+        A client that goes away leaves the queue, but ends no call that has begun: that would
+        end the process, and it is everybody's.
+
+        Raises: as `Hub.open`.
+        """
+        async with self._turns.setdefault(name, anyio.Lock()):
             if name not in self._sessions:
                 self._sessions[name] = await self._hub.open(name)
-            return self._sessions[name]
+            with anyio.CancelScope(shield=True):
+                yield self._sessions[name]
 
 
 class Forwarding:
@@ -122,10 +138,10 @@ async def _forward(request: Request) -> Response:
     params["body"] = base64.b64encode(await bodies.read(request)).decode()
 
     async def ask() -> Response:
-        session = await applications.session(name)
-        answered = await session.invoke_raw("asgi/http", json.dumps(params).encode())
-        with session.held_to_protocol():
-            return response(answered)
+        async with applications.turn(name) as session:
+            answered = await session.invoke_raw("asgi/http", json.dumps(params).encode())
+            with session.held_to_protocol():
+                return response(answered)
 
     return await http.attend(request, ask)
 
@@ -138,41 +154,52 @@ async def _converse(websocket: WebSocket) -> None:
 
     async def tell(event: dict[str, Any]) -> list[_Event]:
         params = {"socket": socket, "event": event, **address}
-        session = await applications.session(name)
-        said = await session.invoke_raw("asgi/websocket", json.dumps(params).encode())
-        with session.held_to_protocol():
-            events: list[_Event] = _decoded(_EVENTS, said).events
-            return events
+        async with applications.turn(name) as session:
+            said = await session.invoke_raw("asgi/websocket", json.dumps(params).encode())
+            with session.held_to_protocol():
+                events: list[_Event] = _decoded(_EVENTS, said).events
+                return events
 
-    is_over = False
+    is_accepted = is_over = is_gone = False
     try:
         event: dict[str, Any] = dict(await websocket.receive())
-        while not is_over:
-            if event["type"] == "websocket.disconnect":
-                return
-            for said in await tell(event):
-                is_over = is_over or said.type == "websocket.close"
+        while not is_over and event["type"] != "websocket.disconnect":
+            for said in _in_order(await tell(event), is_accepted):
+                is_accepted = True
+                is_over = said.type == "websocket.close"
                 await _say(websocket, said)
             if not is_over:
                 event = _frame(await websocket.receive())
     except FAILURES:
-        is_over = True
-        await _say(websocket, _Event("websocket.close", code=BROKEN))
+        is_gone = True
+        with suppress(WebSocketDisconnect):
+            await _say(websocket, _BREAK)
     except WebSocketDisconnect:
         pass
     finally:
-        if not is_over:
-            with anyio.CancelScope(shield=True):
-                try:
-                    await tell({"type": "websocket.disconnect", "code": 1005})
-                except FAILURES:
-                    pass  # it is gone already
+        if not is_gone:
+            with anyio.CancelScope(shield=True), suppress(*FAILURES):
+                await tell({"type": "websocket.disconnect", "code": 1005})
+
+
+def _in_order(events: list[_Event], is_accepted: bool) -> list[_Event]:
+    """Return what a WebSocket can carry of what an application says on it, up to its close."""
+    found: list[_Event] = []
+    for event in events:
+        if event.type == "websocket.close":
+            return [*found, event if event.code in _CLOSES else _BREAK]
+        if (event.type == "websocket.accept") is is_accepted:
+            return [*found, _BREAK]
+        is_accepted = True
+        found.append(event)
+    return found
 
 
 def _address(connection: HTTPConnection) -> dict[str, Any]:
     """Return what the application is told of a request; its own path, without ours before."""
     root = connection.scope.get("root_path", "")
-    headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in connection.headers.raw]
+    named = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in connection.headers.raw]
+    headers = [(name, value) for name, value in named if name not in _OF_THE_HOST]
     return {
         "path": connection.scope["path"].removeprefix(root) or "/",
         "query": connection.scope.get("query_string", b"").decode("latin-1"),
@@ -211,7 +238,7 @@ def response(answered: bytes) -> Response:
     answer = _decoded(_ANSWER, answered)
     found = Response(_bytes(answer.body), answer.status)
     for name, value in answer.headers:
-        if name.lower() in _OURS:
+        if name.lower() in _OURS | _OF_THE_HOST:
             continue
         if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
             raise RemoteProtocolError(f"the application's header {name!r} is not valid")

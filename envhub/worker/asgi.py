@@ -136,6 +136,8 @@ class Application:
         if talk.is_over or event["type"] == "websocket.disconnect":
             talk.end()
             del self._sockets[key]
+            if all(said["type"] != "websocket.close" for said in events):
+                events.append({"type": "websocket.close", "code": 1011})  # it just returned
         return events
 
 

@@ -24,14 +24,21 @@ def answer(**changed: Any) -> bytes:
 
 
 def test_an_answer_is_forwarded_but_for_what_is_the_connection_s() -> None:
-    headers = [["set-cookie", "a=1"], ["set-cookie", "b=2"], ["transfer-encoding", "chunked"]]
+    headers = [["link", "a"], ["link", "b"], ["transfer-encoding", "chunked"]]
     found = applications.response(answer(status=418, headers=headers))
 
     assert (found.status_code, found.body) == (418, b"hello")
-    assert found.headers.getlist("set-cookie") == ["a=1", "b=2"]
+    assert found.headers.getlist("link") == ["a", "b"]
     assert "transfer-encoding" not in found.headers
     assert found.headers["content-length"] == "5"
     assert found.headers["content-security-policy"].startswith("sandbox")
+
+
+def test_it_sets_no_cookies_for_other_servers_of_this_machine() -> None:
+    headers = [["Set-Cookie", "a=1; Path=/"], ["clear-site-data", '"cookies"']]
+    found = applications.response(answer(headers=headers))
+
+    assert not {"set-cookie", "clear-site-data"} & set(found.headers)
 
 
 def test_its_own_policy_does_not_replace_ours() -> None:

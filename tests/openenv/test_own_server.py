@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import subprocess
 from collections.abc import Iterator
 
+import anyio
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from envhub import EnvClient, Hub
+from envhub.door import applications
 from envhub.hub import build, openenv
 from tests.door.asking import ask
 from tests.openenv.conftest import ENVS
@@ -19,6 +22,7 @@ from tests.serving import serving
 
 pytestmark = pytest.mark.openenv
 AT = "/envs/own_server_env"
+STEP = base64.b64encode(b'{"action": {}}').decode()
 PLAY = """
 import sys
 from openenv import GenericEnvClient
@@ -84,6 +88,54 @@ async def test_its_websockets_carry_every_frame(address: str) -> None:
 
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 4001
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [("early", 403), ("unaccepted", 403), ("twice", 1011), ("code", 1011), ("late", 4001),
+     ("silent", 1011)],
+)  # fmt: skip
+async def test_what_no_websocket_can_carry_closes_it(address: str, how: str, code: int) -> None:
+    async with asyncio.timeout(30):
+        try:
+            async with connect(f"ws://{address}{AT}/wrong/{how}") as websocket:
+                await websocket.wait_closed()
+                closed = websocket.close_code
+        except InvalidStatus as refused:
+            closed = refused.response.status_code
+
+    assert closed == code
+
+
+async def test_it_hears_and_sets_no_cookies(address: str) -> None:
+    """A browser sends those of every server of this machine, whatever its port."""
+    headers = {"cookie": "token=another-server-s", "x-asked": "yes"}
+    heard = (await ask(address, "GET", f"{AT}/headers", headers=headers)).json
+
+    assert heard["x-asked"] == "yes"
+    assert "cookie" not in heard
+
+
+async def test_who_goes_away_in_a_call_ends_nobody_else_s_episode(hub: Hub) -> None:
+    door = applications.Applications(hub)
+    began = asyncio.Event()
+
+    async def step() -> None:
+        async with door.turn("own_server_env") as session:
+            began.set()
+            await session.invoke_raw("asgi/http", json.dumps(request).encode())
+
+    request = {"method": "POST", "path": "/step", "query": "", "headers": [], "body": STEP}
+    for _ in range(2):
+        async with anyio.create_task_group() as client:
+            client.start_soon(step)
+            await began.wait()
+            client.cancel_scope.cancel()
+        began.clear()
+    async with door.turn("own_server_env") as session:
+        state = await session.state()
+
+    assert state["step_count"] == 2
 
 
 def test_openenv_s_client_plays_at_its_websocket(url: str) -> None:

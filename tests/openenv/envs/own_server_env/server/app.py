@@ -75,6 +75,29 @@ async def page():
     return HTMLResponse("<p>a page</p>", headers={"x-own": "yes"})
 
 
+@app.get("/headers")
+async def headers(request: Request):
+    return dict(request.headers)
+
+
+@app.websocket("/wrong/{how}")
+async def wrong(websocket: WebSocket, how: str):
+    if how == "unaccepted":
+        return
+    if how == "early":
+        await websocket._send({"type": "websocket.send", "text": "hello"})
+    await websocket.accept()
+    if how == "twice":
+        await websocket._send({"type": "websocket.accept"})
+    if how == "code":
+        await websocket.close(1006)
+    if how == "late":
+        await websocket.close(4001)
+        await websocket._send({"type": "websocket.send", "text": "hello"})
+    if how != "silent":
+        await websocket._receive()
+
+
 @app.post("/exit")
 async def leave():
     os._exit(3)
