@@ -18,9 +18,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from envhub.errors import UnknownEnvironment, UsageError, WorkerStartFailed
 from envhub.hub.catalog import Catalog, search_path
@@ -107,7 +108,7 @@ class EnvHubProvider:
         name = named(env, Catalog(self._path(env)).names())
         arguments = [*self._arguments, f"--port={port or 0}", f"--env={name}"]
         arguments += [f"--variable={name}:{variable}" for variable in variables]
-        arguments += [env] if Path(env).is_dir() else []
+        arguments += [str(Path(env).absolute())] if Path(env).is_dir() else []
         self._server = _acquire(tuple(arguments), variables)
         return f"{self._server.address}/envs/{name}"
 
@@ -161,10 +162,20 @@ def _started(key: object, arguments: tuple[str, ...], variables: Mapping[str, st
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(command, **pipes, env={**os.environ, **variables})  # type: ignore[call-overload]
     try:
-        return _Server(key, process, _address(process))
+        address = _address(process)
     except BaseException:
         _end(process)
+        process.stdout.close()
         raise
+    threading.Thread(target=_drain, args=(process.stdout,), daemon=True).start()
+    return _Server(key, process, address)
+
+
+def _drain(said: IO[bytes]) -> None:
+    """Read what the server still says: one whose pipe is full would stop in its tracks."""
+    with suppress(OSError, ValueError), said:
+        while said.read1(65536):  # type: ignore[attr-defined]
+            pass
 
 
 def _address(process: subprocess.Popen[bytes]) -> str:
@@ -196,9 +207,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def named(env: str, names: Iterable[str]) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -36,6 +39,29 @@ def test_a_client_starts_a_server_and_ends_it() -> None:
         assert len(servers()) == 1
 
     assert servers() == []
+
+
+def test_a_server_that_says_much_goes_on() -> None:
+    """Nobody reads the complaints of one that was started for a client."""
+    with EnvHubProvider("echo") as provider:
+        url = provider.start()
+        where = urlsplit(url)
+        for _ in range(2500):  # of some 32 bytes each; a pipe holds 64 KiB
+            with socket.create_connection((where.hostname, where.port), timeout=20) as client:
+                client.sendall(b"no HTTP\r\n\r\n")
+                assert client.recv(1)
+        with EnvClient(url).sync() as env:
+            assert not env.reset().done
+
+
+def test_a_folder_that_is_named_like_an_option_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ECHO, tmp_path / "--host=localhost")
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    with EnvClient(provider=EnvHubProvider("--host=localhost")).sync() as env:
+        assert not env.reset().done
 
 
 @pytest.mark.parametrize("image", ["echo", "echo-env:latest", "registry.example/me/echo_env"])
