@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from envhub.client.provider import EnvHubProvider, named
 from envhub.client.websocket import EnvClient
+from envhub.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -77,11 +78,12 @@ class AutoAction:
 
         Raises:
             UnknownEnvironment: there is none of that name.
+            RemoteProtocolError: the server describes nothing that a class can be.
         """
         if base_url is not None:
-            return _action(_fetched(f"{_url(name, base_url)}/schema")["action"])
+            return _checked_action(_fetched(f"{_url(name, base_url)}/schema"))
         with EnvHubProvider(name) as provider:
-            return _action(_fetched(f"{provider.start()}/schema")["action"])
+            return _checked_action(_fetched(f"{provider.start()}/schema"))
 
 
 def _url(name: str, base_url: str) -> str:
@@ -92,6 +94,18 @@ def _fetched(url: str) -> Any:
     url = url if "://" in url else f"http://{url}"
     with urllib.request.urlopen(url, timeout=60) as reply:  # noqa: S310 (the caller's server)
         return json.load(reply)
+
+
+def _checked_action(said: Any) -> type[BaseModel]:
+    """Return the class of the action that a server describes.
+
+    Raises:
+        RemoteProtocolError: no class can be like that.
+    """
+    try:
+        return _action(said["action"])
+    except Exception as error:  # pydantic's own, and whatever a wrong shape leads to
+        raise RemoteProtocolError(f"the server's action is none: {error}") from None
 
 
 def _action(schema: dict[str, Any]) -> type[BaseModel]:

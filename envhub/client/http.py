@@ -23,9 +23,10 @@ from envhub.errors import (
     WorkerLost,
     WorkerStartFailed,
 )
-from envhub.results import StepResult, record
+from envhub.results import StepResult
 
 _UNKNOWN_SESSION = -32602
+_LONGEST = 100 * 1024 * 1024  # of a reply, as over a WebSocket
 
 
 class HTTPEnvClient:
@@ -83,7 +84,7 @@ class HTTPEnvClient:
 
     def state(self) -> Any:
         """Return the environment's state."""
-        return record(self._ask("GET", "state"))
+        return speech.fields(self._ask("GET", "state"))
 
     def close(self) -> None:
         """End the session. Idempotent."""
@@ -107,7 +108,10 @@ class HTTPEnvClient:
 
     def _ask(self, method: str, verb: str, body: Any = None) -> dict[str, Any]:
         if not self._key:
-            self._key = self._call("openenv/session/create", {})["session_id"]
+            key = self._call("openenv/session/create", {}).get("session_id")
+            if not (key and isinstance(key, str)):
+                raise RemoteProtocolError("the server's session has no id")
+            self._key = key
         path = f"/{verb}?{urlencode({'session_id': self._key})}"
         status, reply = self._exchange(method, path, body)
         if status == 200:
@@ -125,8 +129,8 @@ class HTTPEnvClient:
         _, reply = self._exchange("POST", "/mcp", request)
         error, result = reply.get("error"), reply.get("result")
         if isinstance(error, dict):
-            counts = error.get("data") or {}
-            if "max_sessions" in counts:
+            counts = error.get("data")
+            if isinstance(counts, dict) and "max_sessions" in counts:
                 active, limit = counts.get("active_sessions", 0), counts["max_sessions"]
                 raise CapacityError(str(error.get("message")), active=active, limit=limit)
             unknown = error.get("code") == _UNKNOWN_SESSION
@@ -143,7 +147,7 @@ class HTTPEnvClient:
         try:
             self._connection.request(method, self._prefix + path, data, self._headers)
             response = self._connection.getresponse()
-            text = response.read()
+            text = response.read(_LONGEST + 1)
         except TimeoutError:
             raise DeadlineExceeded(f"no reply within {self._timeout_s:g} s") from None
         except (OSError, HTTPException) as error:
@@ -152,6 +156,8 @@ class HTTPEnvClient:
             self._connection.close()  # an idle one would be closed while an agent thinks
         if response.status == 401:
             raise UsageError(f"{self.base_url} asks for a token", hint="token=…")
+        if len(text) > _LONGEST:
+            raise RemoteProtocolError(f"the server's reply is over {_LONGEST} bytes")
         try:
             reply = json.loads(text)
         except (ValueError, RecursionError) as error:

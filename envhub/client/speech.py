@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
+from math import isfinite
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -97,18 +98,39 @@ def result(data: dict[str, Any]) -> StepResult:
     """Return what a step's data says.
 
     The wire does not tell whether the task ended or a limit did, unless the observation does.
+
+    Raises:
+        RemoteProtocolError: it is nothing that a step can have.
     """
     reward = data.get("reward")
     done = data.get("done") is True
     observation = data.get("observation")
     truncated = isinstance(observation, dict) and observation.get("truncated") is True
-    return StepResult(
-        record(observation),
-        float(reward) if isinstance(reward, int | float) else None,
-        terminated=done and not truncated,
-        truncated=done and truncated,
-        metadata=Record(data.get("metadata") or {}),
-    )
+    try:
+        number = float(reward) if isinstance(reward, int | float) else None
+        if number is not None and not isfinite(number):
+            raise ValueError(f"a reward of {number}")
+        return StepResult(
+            fields(observation),
+            number,
+            terminated=done and not truncated,
+            truncated=done and truncated,
+            metadata=Record(data.get("metadata") or {}),
+        )
+    except (OverflowError, TypeError, ValueError) as error:
+        raise RemoteProtocolError(f"the server's result is none: {error}") from None
+
+
+def fields(value: Any) -> Any:
+    """Return an observation or a state, with every mapping in it as a Record.
+
+    Raises:
+        RemoteProtocolError: it is nested too deeply.
+    """
+    try:
+        return record(value)
+    except RecursionError:
+        raise RemoteProtocolError("the server's reply is nested too deeply") from None
 
 
 def failure(data: Mapping[str, Any]) -> EnvhubError:
@@ -132,7 +154,8 @@ def invalid(message: str, found: Any) -> InvalidAction:
     """Return the error for a list of pydantic's, with the first of them in its message."""
     listed = found if isinstance(found, list) else []
     first = listed[0] if listed and isinstance(listed[0], dict) else {}
-    where = ".".join(str(part) for part in first.get("loc", ()))
+    at = first.get("loc")
+    where = ".".join(str(part) for part in at) if isinstance(at, list) else ""
     said = first.get("msg", message)
     text = f"{said} - at `{where}`" if where else str(said)
     return InvalidAction(text, detail=json.dumps(listed).encode())

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 from envhub.client import speech
 from envhub.errors import DeadlineExceeded, UsageError, WorkerLost
-from envhub.results import StepResult, record
+from envhub.results import StepResult
 
 _MIB = 1024 * 1024
 _NO_DOCKER = "start it here: EnvClient(provider=EnvHubProvider(NAME or FOLDER))"
@@ -76,7 +76,7 @@ class _Dialogue:
 
     def _parse_state(self, payload: dict[str, Any]) -> Any:
         """Return what `state` gives. For typed clients to override."""
-        return record(payload)
+        return speech.fields(payload)
 
     def _where(self) -> str:
         if self.base_url is None:
