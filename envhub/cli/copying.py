@@ -26,6 +26,7 @@ CONTAINER = (
     "Dockerfile", "Dockerfile.*", "*.dockerfile", ".dockerignore", "Containerfile",
     "docker-compose*.y*ml", "compose.y*ml", ".devcontainer",
 )  # fmt: skip
+_DEEPEST = 64
 
 
 def copy(source: Path, made: Path, junk: tuple[str, ...] = JUNK) -> int:
@@ -63,18 +64,23 @@ def copy(source: Path, made: Path, junk: tuple[str, ...] = JUNK) -> int:
     return count
 
 
-def _kept(folder: Path, junk: tuple[str, ...]) -> Iterator[Path]:
+def _kept(folder: Path, junk: tuple[str, ...], depth: int = 0) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if any(fnmatch(path.name, pattern) for pattern in junk):
             continue
         yield path
         if path.is_dir() and not path.is_symlink():
-            yield from _kept(path, junk)
+            if depth >= _DEEPEST:
+                raise UsageError(f"`{folder}` is more than {_DEEPEST} folders deep")
+            yield from _kept(path, junk, depth + 1)
 
 
 def _within(link: Path, root: Path) -> str:
     """Return where a link points, from its own folder."""
-    target = link.resolve()
+    try:
+        target = link.resolve()
+    except (OSError, RuntimeError):
+        raise UsageError(f"`{link.relative_to(root)}` points to itself") from None
     if not target.is_relative_to(root):
         raise UsageError(
             f"`{link.relative_to(root)}` points out of the folder, to `{os.readlink(link)}`",

@@ -125,3 +125,16 @@ def test_two_folders_that_cannot_change_places_stay(tmp_path: Path) -> None:
         exchange(tmp_path / "one", tmp_path / "other")
 
     assert files(tmp_path / "other") == {"kept"}
+
+
+def test_links_in_a_circle_and_folders_without_end_are_refused(tmp_path: Path) -> None:
+    circle, deep = tmp_path / "circle", tmp_path / "deep"
+    circle.mkdir()
+    (circle / "one").symlink_to("other")
+    (circle / "other").symlink_to("one")
+    deep.joinpath(*["d"] * 300).mkdir(parents=True)
+
+    with pytest.raises(UsageError, match="`one` points to itself"):
+        copying.copy(circle, tmp_path / "copied")
+    with pytest.raises(UsageError, match="more than 64 folders deep"):
+        copying.copy(deep, tmp_path / "copied_too")
