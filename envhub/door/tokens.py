@@ -105,6 +105,9 @@ class Bearer:
                 )
                 await refused(scope, receive, send)
                 return
+            # what is behind the door may be an author's application, which must not learn it
+            kept = [(n, v) for n, v in scope["headers"] if n.lower() != b"authorization"]
+            scope = {**scope, "headers": kept}
         await self._app(scope, receive, send)
 
 

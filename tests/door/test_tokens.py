@@ -161,3 +161,17 @@ def test_tls_is_spoken(tmp_path: Path) -> None:
         assert url.startswith("https://")
         with urllib.request.urlopen(f"{url}/health", context=context, timeout=30) as reply:
             assert reply.status == 200
+
+
+async def test_nothing_behind_the_door_learns_a_token() -> None:
+    """An author's whole application is told every header, and could use the other doors."""
+    heard = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        heard.append(scope["headers"])
+
+    door = tokens.Bearer(application, Tokens([GOOD]))
+    headers = [(b"authorization", f"Bearer {GOOD}".encode()), (b"x-mine", b"1")]
+    await door({"type": "http", "headers": headers}, None, None)  # type: ignore[arg-type]
+
+    assert heard == [[(b"x-mine", b"1")]]
