@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
+from envhub.client.fetch import document
 from envhub.client.provider import EnvHubProvider, named
 from envhub.client.websocket import EnvClient
 from envhub.errors import RemoteProtocolError
@@ -39,8 +38,11 @@ class AutoEnv:
 
             catalog = Catalog(search_path())
             return {name: catalog[name].description for name in catalog.names()}
-        listed = _fetched(f"{base_url.rstrip('/')}/envs")["environments"]
-        return {found["name"]: found["description"] for found in listed}
+        listed = document(base_url, "/envs")
+        try:
+            return {str(f["name"]): str(f["description"]) for f in listed["environments"]}
+        except (KeyError, TypeError) as error:
+            raise RemoteProtocolError(f"the server's list is none: {error!r}") from None
 
     @classmethod
     def from_env(
@@ -81,19 +83,13 @@ class AutoAction:
             RemoteProtocolError: the server describes nothing that a class can be.
         """
         if base_url is not None:
-            return _checked_action(_fetched(f"{_url(name, base_url)}/schema"))
+            return _checked_action(document(_url(name, base_url), "/schema"))
         with EnvHubProvider(name) as provider:
-            return _checked_action(_fetched(f"{provider.start()}/schema"))
+            return _checked_action(document(provider.start(), "/schema"))
 
 
 def _url(name: str, base_url: str) -> str:
     return f"{base_url.rstrip('/')}/envs/{named(name, AutoEnv.list_environments(base_url))}"
-
-
-def _fetched(url: str) -> Any:
-    url = url if "://" in url else f"http://{url}"
-    with urllib.request.urlopen(url, timeout=60) as reply:  # noqa: S310 (the caller's server)
-        return json.load(reply)
 
 
 def _checked_action(said: Any) -> type[BaseModel]:

@@ -28,6 +28,7 @@ from envhub.hub.catalog import Catalog, search_path
 
 START_S = 1800.0  # for a folder's packages may be installed first
 _STOP_S = 15.0
+_OF_THE_SERVER = ("LD_", "PYTHON", "ENVHUB_")  # what would change the program that starts
 _LISTENING = b"listening on "
 
 
@@ -105,6 +106,9 @@ class EnvHubProvider:
             raise UsageError("this provider has started its server already")
         if not env:
             raise UsageError("no environment is named", hint="EnvHubProvider(NAME or FOLDER)")
+        for variable in variables:
+            if variable.startswith(_OF_THE_SERVER):
+                raise UsageError(f"`{variable}` is for the server itself")
         name = named(env, Catalog(self._path(env)).names())
         arguments = [*self._arguments, f"--port={port or 0}", f"--env={name}"]
         arguments += [f"--variable={name}:{variable}" for variable in variables]

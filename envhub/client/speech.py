@@ -37,6 +37,15 @@ def websocket_url(base_url: str) -> str:
     return f"{scheme}://{url.partition('://')[2].rstrip('/')}/ws"
 
 
+def http_url(base_url: str) -> str:
+    """Return `base_url` as an address of HTTP, without a slash at its end.
+
+    Raises:
+        UsageError: it is no address.
+    """
+    return f"http{websocket_url(base_url).removeprefix('ws').removesuffix('/ws')}"
+
+
 def authorization(token: str) -> dict[str, str]:
     """Return the header that bears a token; none without one."""
     return {"Authorization": f"Bearer {token}"} if token else {}

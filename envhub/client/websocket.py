@@ -83,10 +83,12 @@ class _Dialogue:
             assert self._provider is not None
             self.base_url = self._provider.start()
         if self._schema is not None:
-            from envhub.client.pinned import check
+            from envhub.client.fetch import document
+            from envhub.hub.schemas import check
 
             headers = self._settings["additional_headers"]
-            check(self.base_url, self._schema, headers, self._connect_timeout_s)
+            found = document(self.base_url, "/schema", headers, self._connect_timeout_s)
+            check(f"the environment at {self.base_url}", found, self._schema)
         return speech.websocket_url(self.base_url)
 
     def _let_go(self) -> None:

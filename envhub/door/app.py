@@ -89,7 +89,8 @@ def install(
         production: hide reset, step and state over HTTP.
         any_host: clients may know this machine by any name.
     """
-    app.router.routes += [Route("/envs", http.environments), *routes]
+    ours = (Route("/envs", http.environments), Route("/envs/{name}", http.environment))
+    app.router.routes += [*ours, *routes]
     app.add_middleware(SameOrigin, host=host, any_host=any_host)
     for kind, answer in (
         (HTTPException, _refused),

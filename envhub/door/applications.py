@@ -202,6 +202,7 @@ def _address(connection: HTTPConnection) -> dict[str, Any]:
     headers = [(name, value) for name, value in named if name not in _OF_THE_HOST]
     return {
         "path": connection.scope["path"].removeprefix(root) or "/",
+        "raw_path": connection.scope.get("raw_path", b"").decode("latin-1").removeprefix(root),
         "query": connection.scope.get("query_string", b"").decode("latin-1"),
         "headers": headers,
     }

@@ -78,6 +78,12 @@ async def environments(request: Request) -> Response:
     return JSONResponse({"environments": listed, "default": default})
 
 
+async def environment(request: Request) -> Response:
+    """Say what stands at an address, which is one of ours and never an application's."""
+    m = manifest_of(request)
+    return JSONResponse({"name": m.name, "description": m.description, "version": m.version})
+
+
 async def metadata(request: Request) -> Response:
     """Return name, description and whatever else an environment says of itself."""
     manifest = manifest_of(request)
@@ -230,7 +236,8 @@ async def _in_session(
         response.headers[_ISOLATION] = session.receipt.tier
         return response
 
-    return await attend(request, work)
+    with kept.in_use():
+        return await attend(request, work)
 
 
 async def in_fresh_session(

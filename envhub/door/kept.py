@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -51,6 +53,7 @@ class Kept:
         closing: it is closed as soon as none has.
         episode: of the session.
         used: when, on the monotonic clock.
+        calls: that are under way.
     """
 
     key: str
@@ -60,6 +63,17 @@ class Kept:
     closing: bool = False
     episode: Episode = field(default_factory=Episode)
     used: float = field(default_factory=time.monotonic)
+    calls: int = 0
+
+    @contextmanager
+    def in_use(self) -> Iterator[Session]:
+        """Hold the session for a call: it is not idle meanwhile, however long that takes."""
+        self.calls += 1
+        try:
+            yield self.session
+        finally:
+            self.calls -= 1
+            self.used = time.monotonic()
 
 
 class KeptSessions:
@@ -132,7 +146,7 @@ class KeptSessions:
     async def _forget_idle(self) -> None:
         before = time.monotonic() - IDLE_S
         for kept in list(self._kept.values()):
-            if not kept.attached and kept.used < before:
+            if not (kept.attached or kept.calls) and kept.used < before:
                 await self.close(kept)
 
 

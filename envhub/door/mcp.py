@@ -75,7 +75,8 @@ async def answer(caller: Caller, headers: Headers, body: bytes) -> Response:
     if request.id is None:
         return Response(status_code=202)
     try:
-        return _reply(request, await _result(kept.session, request))
+        with kept.in_use() as session:
+            return _reply(request, await _result(session, request))
     except UsageError as error:
         return _error(request.id, _NO_METHOD, str(error))
     except FAILURES as failure:

@@ -133,7 +133,8 @@ async def _session(caller: Caller, key: Any) -> AsyncIterator[Session]:
     if caller.session is not None:
         yield caller.session
     elif key:
-        yield _kept(caller, key).session
+        with _kept(caller, key).in_use() as session:
+            yield session
     else:
         async with caller.hub.session(caller.name, schema=caller.schema) as session:
             yield session

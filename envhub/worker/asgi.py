@@ -13,6 +13,7 @@ import base64
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 from envhub.errors import EnvironmentFailed, UsageError
 
@@ -191,13 +192,14 @@ class _Conversation:
 
 def _scope(params: dict[str, Any]) -> Event:
     path = params["path"]
+    raw = params.get("raw_path") or quote(path)
     return {
         "asgi": _ASGI,
         "http_version": "1.1",
         "scheme": "http",
         "path": path,
-        "raw_path": path.encode(),
-        "query_string": params["query"].encode(),
+        "raw_path": raw.encode("latin-1"),
+        "query_string": params["query"].encode("latin-1"),
         "root_path": "",
         "headers": [(n.encode("latin-1"), v.encode("latin-1")) for n, v in params["headers"]],
         "client": ("127.0.0.1", 0),

@@ -157,3 +157,11 @@ def test_an_unknown_name_lists_the_known(url: str) -> None:
         AutoEnv.from_env("nothing", base_url=url)
 
     assert "echo" in unknown.value.hint
+
+
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "PYTHONPATH", "ENVHUB_TOKEN"])
+def test_a_variable_that_would_change_the_server_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` is for the server itself"):
+        EnvHubProvider(ECHO).start(env_vars={name: "x"})
+
+    assert servers() == []

@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from envhub import AutoAction, HTTPEnvClient
-from envhub.client import http, pinned, speech
-from envhub.errors import EnvhubError, InvalidAction, RemoteProtocolError
+from envhub import AutoAction, AutoEnv, HTTPEnvClient
+from envhub.client import fetch, http, speech
+from envhub.errors import EnvhubError, InvalidAction, RemoteProtocolError, WorkerLost
 
 DEEP = json.loads("[" * 800 + "]" * 800)
 
 
 @contextmanager
-def answering(body: Any, status: int = 200) -> Iterator[str]:
+def answering(
+    body: Any, status: int = 200, headers: dict[str, str] | None = None
+) -> Iterator[str]:
     """Hold a server that has one answer for everything."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -28,6 +30,8 @@ def answering(body: Any, status: int = 200) -> Iterator[str]:
             text = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(text)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(text)
 
@@ -83,9 +87,31 @@ def test_a_reply_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("said", [[], None, 3])
-def test_a_schema_that_is_none_cannot_be_compared(said: Any) -> None:
+def test_a_document_is_an_object(said: Any) -> None:
     with answering(said) as url, pytest.raises(RemoteProtocolError):
-        pinned.check(url, {"action": {}}, {}, 5)
+        fetch.document(url, "/schema")
+
+
+def test_a_document_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_LONGEST", 1000)
+    with answering({"x": "x" * 1000}) as url:
+        with pytest.raises(RemoteProtocolError, match="over 1000 bytes"):
+            fetch.document(url, "/schema")
+
+
+def test_a_redirect_is_not_followed_with_a_token() -> None:
+    """Nor is any other: whom the server names has not been asked."""
+    with answering({"stolen": True}) as elsewhere:
+        with answering({}, 302, {"location": f"{elsewhere}/schema"}) as url:
+            with pytest.raises(WorkerLost, match="302"):
+                fetch.document(url, "/schema", {"authorization": "Bearer secret"})
+
+
+@pytest.mark.parametrize("environments", [None, 3, [3], [{"name": "x"}]])
+def test_a_list_of_environments_is_one(environments: Any) -> None:
+    with answering({"environments": environments}) as url:
+        with pytest.raises(RemoteProtocolError, match="list is none"):
+            AutoEnv.list_environments(url)
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,21 @@ async def test_a_client_that_crashed_leaves_its_place_to_others(
     assert client.hub.active_sessions == 1
 
 
+async def test_a_session_in_a_long_call_is_not_idle(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = kept.KeptSessions(client.hub)
+    busy = await sessions.create("echo")
+    monkeypatch.setattr(kept, "IDLE_S", 0.0)
+    with busy.in_use():
+        await sessions.create("echo")
+        assert sessions.find("echo", busy.key) is busy
+    last = await sessions.create("echo")
+
+    assert sessions.find("echo", busy.key) is None
+    await sessions.close(last)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "detail"),
     [

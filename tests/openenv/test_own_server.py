@@ -172,3 +172,19 @@ async def test_beside_it_our_routes_serve_the_others(url: str) -> None:
     async with EnvClient(f"{url}/envs/counter_env") as env:
         assert (await env.reset()).observation["count"] == 0
     assert json.loads((await ask(url[7:], "GET", "/envs")).text)["default"] == "counter_env"
+
+
+async def test_what_stands_at_an_address_is_said_by_us_and_not_by_it(address: str) -> None:
+    """Without a slash at the end the root's application would answer for any other."""
+    own = await ask(address, "GET", AT)
+    other = await ask(address, "GET", "/envs/counter_env")
+    nobody = await ask(address, "GET", "/envs/nobody")
+
+    assert (own.json["name"], other.json["name"]) == ("own_server_env", "counter_env")
+    assert nobody.status == 404
+
+
+async def test_a_path_arrives_as_it_was_written(address: str) -> None:
+    encoded = await ask(address, "GET", f"{AT}/raw/a%2Fb%20c?q=%C3%A9")
+
+    assert encoded.json == {"raw": "/raw/a%2Fb%20c", "query": "q=%C3%A9"}

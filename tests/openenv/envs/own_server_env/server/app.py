@@ -70,6 +70,12 @@ async def hello(name: str, request: Request, loud: bool = False):
     return {"text": text.upper() if loud else text, "root": request.scope["root_path"]}
 
 
+@app.get("/raw/{path:path}")
+async def raw(path: str, request: Request):
+    scope = request.scope
+    return {"raw": scope["raw_path"].decode(), "query": scope["query_string"].decode()}
+
+
 @app.get("/page")
 async def page():
     return HTMLResponse("<p>a page</p>", headers={"x-own": "yes"})
