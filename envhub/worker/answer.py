@@ -71,6 +71,7 @@ class Answering:
         self._frame_bytes = frame_bytes
         self._environment: Any = None
         self._in_episode = False
+        self._has_parts = parts.has(environment)
         self._parts: Any = None  # of a step that is under way
 
     def framed(self, reply: Reply) -> bytes:
@@ -167,7 +168,7 @@ class Answering:
         if self._parts is not None:
             yield from self._leave_parts()
         value = yield self._method("step"), (action,), options
-        if isinstance(value, parts.KINDS):
+        if self._has_parts:
             self._parts = value
             if request.stream:
                 return (yield from self._continue(request))

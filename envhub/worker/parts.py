@@ -6,13 +6,19 @@ parts until somebody asks for the next, so what nobody reads is not made.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from types import AsyncGeneratorType, GeneratorType
+from types import GeneratorType
 from typing import Any
 
 NO_MORE = object()
-KINDS = (GeneratorType, AsyncGeneratorType)  # of a step that is under way
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+def has(environment: type) -> bool:
+    """Whether the steps of a class have parts. Asked once: each session would pay for more."""
+    steps = (getattr(environment, name, None) for name in ("step", "step_async"))
+    return any(inspect.isgeneratorfunction(s) or inspect.isasyncgenfunction(s) for s in steps)
 
 
 def following(parts: Any) -> Call:
