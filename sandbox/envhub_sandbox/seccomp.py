@@ -66,7 +66,7 @@ SHARED_QUEUES = "mq_open shmat shmctl semop semtimedop semctl msgsnd msgrcv msgc
 OWN_FILES = """chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes
     futimesat utimensat setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
     setxattrat removexattrat file_setattr"""
-_SERVING = "bind listen accept accept4"
+SERVING = "bind listen accept accept4"
 _IOPRIO_WHO_PROCESS = 1
 _PRIO_USER, _IOPRIO_WHO_USER = 2, 3  # all processes of a user, process 1 among them
 # what the zygote itself needs, to build the namespaces of its sessions
@@ -159,7 +159,7 @@ def _rules(grade: Grade) -> dict[int, bpf.Leaf]:
     if grade.open_network:  # and the host's abstract Unix sockets not even then
         rules["socket"] = bpf.unless_among(0, (_AF_INET, _AF_INET6), no_family)
         # Landlock's rule on ports is for TCP that binds: not UDP, MPTCP, or listening unbound
-        rules |= dict.fromkeys(_SERVING.split(), bpf.answer(bpf.refuse(errno.EACCES)))
+        rules |= dict.fromkeys(SERVING.split(), bpf.answer(bpf.refuse(errno.EACCES)))
     rules["socketpair"] = bpf.unless_among(0, (_AF_UNIX,), no_family)
     devices = (0o020000, 0o060000)
     rules["mknod"] = bpf.if_among(1, devices, eperm, mask=0o170000)

@@ -60,9 +60,10 @@ async with GenericEnvClient(base_url=base) as env:
     assert fresh.observation["text"] == "reset seed=3 diff=easy", fresh
     assert (await env.state())["step_count"] == 0
 """
-# A reply that is late costs the connection; the next call begins on another one.
-RECONNECTS = """
-async with GenericEnvClient(base_url=base, message_timeout_s=1) as env:
+# A reply that is late costs the connection; the next call begins on another one. And one
+# client may have several sessions, at the root and by name.
+CONNECTIONS = """
+async with GenericEnvClient(base_url=base + "/envs/probe", message_timeout_s=1) as env:
     await env.reset()
     try:
         await env.step({"op": "hang"})
@@ -74,15 +75,14 @@ async with GenericEnvClient(base_url=base, message_timeout_s=1) as env:
     assert fresh.observation["text"] == "reset seed=3 diff=easy", fresh
     await env.disconnect()
     assert (await env.reset(seed=4)).observation["text"] == "reset seed=4 diff=easy"
-"""
-SESSIONS = """
-async with GenericEnvClient(base_url=base, headers={"x-any": "thing"}) as env:
-    await env.reset(seed=1)
-    async with await env.new_session() as other:
-        await other.reset(seed=2)
-        await env.step({"message": "hello"})
-        assert (await other.state())["step_count"] == 0
-    assert (await env.state())["step_count"] == 1
+for path in "", "/envs/echo":
+    async with GenericEnvClient(base_url=base + path, headers={"x-any": "thing"}) as env:
+        await env.reset(seed=1)
+        async with await env.new_session() as other:
+            await other.reset(seed=2)
+            await env.step({"message": "hello"})
+            assert (await other.state())["step_count"] == 0
+        assert (await env.state())["step_count"] == 1
 """
 PROLOGUE = """
 import asyncio, sys
@@ -157,12 +157,7 @@ def test_the_official_validator_misses_nothing(openenv_python: Path, base_url: s
     assert report["passed"]
 
 
-@pytest.mark.parametrize(
-    ("play", "path"),
-    [(RECONNECTS, "/envs/probe"), (SESSIONS, ""), (SESSIONS, "/envs/echo")],
-    ids=["reconnects", "sessions at the root", "sessions by name"],
-)
-def test_the_official_client_s_connections(
-    openenv_python: Path, base_url: str, play: str, path: str
+def test_the_official_client_reconnects_and_has_several_sessions(
+    openenv_python: Path, base_url: str
 ) -> None:
-    run(openenv_python, asynchronous(play), base_url + path)
+    run(openenv_python, asynchronous(CONNECTIONS), base_url)

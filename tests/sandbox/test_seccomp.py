@@ -296,6 +296,7 @@ def test_the_tables_name_every_call_that_they_number() -> None:
         for name in group.split()
     ]
     fenced = {*seccomp.SHARED_QUEUES.split(), *seccomp.OWN_FILES.split()}
+    fenced |= {*seccomp.SERVING.split()}  # of who may use the network
     users = {*seccomp.OTHER_IDENTITIES, "setresuid", "setresgid"}
     used = {*named, *BY_ARGUMENT, *CHANGES, "setpriority", "ioprio_set", *fenced, *users}
     in_plans = {
