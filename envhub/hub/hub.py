@@ -288,16 +288,13 @@ class Hub:
 
     def variables_not_allowed(self) -> dict[str, list[str]]:
         """Return by environment which variables it asks for and has in no way."""
-        asked = {name: self.catalog[name] for name in self.catalog.names()}
-        missing = {
-            name: [
-                variable
-                for variable in manifest.variables
-                if variable not in self._variables | manifest.variable_defaults.keys()
-            ]
-            for name, manifest in asked.items()
-        }
-        return {name: variables for name, variables in missing.items() if variables}
+        found: dict[str, list[str]] = {}
+        for name in self.catalog.names():
+            manifest = self.catalog[name]
+            has = {*self._variables, *manifest.variable_defaults, *self._grant(name).variables}
+            if missing := [v for v in manifest.variables if v not in has]:
+                found[name] = missing
+        return found
 
     def check_owner(self) -> None:
         """Refuse a use after the end, or in a fork of the hub's process.
@@ -315,6 +312,11 @@ class Hub:
             raise CapacityError("the hub is not open", hint="use it as `async with Hub()`")
 
     def _pool(self, name: str) -> Pool:
+        if name not in self._pools:
+            self._pools[name] = self._made_pool(name)
+        return self._pools[name]
+
+    def _made_pool(self, name: str) -> Pool:
         manifest = self.manifest(name)
         if manifest.agent_code and self.starter.isolation == "none" and not self._unprotected:
             raise UsageError(
@@ -322,12 +324,8 @@ class Hub:
                 hint='`isolation="best"` takes what this machine has; '
                 "allow_unprotected_agent_code lets such code do all that you may",
             )
-        if name not in self._pools:
-            handed = self._grant(name).handed(manifest, self._variables)
-            self._pools[name] = Pool(
-                manifest, self.starter, self._tasks, self._watchdog, handed
-            )
-        return self._pools[name]
+        handed = self._grant(name).handed(manifest, self._variables)
+        return Pool(manifest, self.starter, self._tasks, self._watchdog, handed)
 
     def _grant(self, name: str) -> Grant:
         return self._grants.get(name, NOTHING)

@@ -31,6 +31,15 @@ async def test_a_variable_reaches_the_one_it_is_given_to(
         assert await result(hub, READ) == "none"
 
 
+def test_what_was_given_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "env.toml").write_text(
+        'name = "asks"\nentry = "env:Asks"\nvariables = ["GIVEN", "OTHER"]\n'
+    )
+    hub = Hub(tmp_path, grants={"asks": Grant(variables=("GIVEN",))})
+
+    assert hub.variables_not_allowed()["asks"] == ["OTHER"]
+
+
 async def test_its_value_is_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIVEN", "a-long-secret-value")
     async with Hub(ENVS, grants={"probe": Grant(variables=("GIVEN",))}) as hub:
