@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
-from envhub.errors import ManifestError, UnknownEnvironment
+from envhub.errors import EnvhubError, ManifestError, UnknownEnvironment
+from envhub_sandbox import SandboxError
 
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub
     from envhub.hub.manifest import Manifest
+    from envhub.wire.messages import Described
 
 
 def hub_of(connection: HTTPConnection) -> Hub:
@@ -36,3 +38,17 @@ def manifest_of(connection: HTTPConnection) -> Manifest:
         raise HTTPException(404, f"{error}; {error.hint}") from error
     except ManifestError as error:
         raise HTTPException(500, str(error)) from error
+
+
+async def app_of(connection: HTTPConnection) -> Described | None:
+    """Return what the author's app says of itself; None where no app of OpenEnv's stands.
+
+    None, too, for one that cannot be started: the request itself will meet that, and say so.
+    """
+    manifest = manifest_of(connection)
+    if manifest.format != "openenv":
+        return None
+    try:
+        return await hub_of(connection).describe(manifest.name)
+    except (EnvhubError, SandboxError):
+        return None

@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from envhub.door import bodies, http
-from envhub.door.address import hub_of, manifest_of
+from envhub.door.address import app_of, manifest_of
 from envhub.door.frames import BROKEN, FAILURES
 from envhub.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from envhub.hub.hub import Hub
@@ -108,27 +107,13 @@ class Forwarding:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or one WebSocket."""
-        if scope["type"] == "http":
-            request = Request(scope, receive)
-            if await _is_application(request):
-                await (await _forward(request))(scope, receive, send)
-                return
-        elif scope["type"] == "websocket":
-            websocket = WebSocket(scope, receive, send)
-            if await _is_application(websocket):
-                await _converse(websocket)
-                return
-        await self._app(scope, receive, send)
-
-
-async def _is_application(connection: HTTPConnection) -> bool:
-    manifest = manifest_of(connection)
-    if manifest.format != "openenv":
-        return False
-    try:
-        return (await hub_of(connection).describe(manifest.name)).is_application
-    except FAILURES:
-        return False  # our own routes will meet it, and say so
+        described = await app_of(HTTPConnection(scope))
+        if described is None or not described.is_application:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await (await _forward(Request(scope, receive)))(scope, receive, send)
+        else:
+            await _converse(WebSocket(scope, receive, send))
 
 
 async def _forward(request: Request) -> Response:

@@ -11,7 +11,6 @@ episode in a process of its own, in a sandbox that shows its module, or its pack
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from starlette.applications import Starlette
 
 from envhub.door import app as door
 from envhub.errors import UsageError
+from envhub.hub import schemas
 from envhub.hub.hub import Hub
 from envhub.hub.manifest import Manifest
 
@@ -113,9 +113,9 @@ class HTTPEnvServer:
 
     async def _check_types(self, hub: Hub) -> None:
         """Say at the start, and not at the first step, that two places differ."""
-        described = await hub.describe(self._manifest.name)
+        found = schemas.document(await hub.describe(self._manifest.name))
         for what, given in self._types.items():
-            if given.model_json_schema() != json.loads(getattr(described, what)):
+            if given.model_json_schema() != found[what]:
                 raise UsageError(
                     f"`{self._manifest.entry}` is annotated with another {what} than"
                     f" `{given.__name__}`",

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from envhub.door import bodies, openapi
-from envhub.door.address import hub_of, manifest_of
+from envhub.door.address import app_of, hub_of, manifest_of
 from envhub.door.frames import EPISODE_LOST, FAILURES, Failure, cause_of, is_loss
 from envhub.door.kept import SCHEMA, KeptSessions
 from envhub.door.splice import json_array, json_object
@@ -89,8 +89,9 @@ async def metadata(request: Request) -> Response:
     manifest = manifest_of(request)
 
     async def ask(session: Session) -> Response:
-        found = json_object(await session.invoke_raw("get_metadata", b"{}"))
-        return Response(found, media_type=_JSON)
+        found = await session.invoke_raw("get_metadata", b"{}")
+        with session.held_to_protocol():
+            return Response(json_object(found), media_type=_JSON)
 
     async def describe() -> Response:
         described = await hub_of(request).describe(manifest.name)
@@ -115,12 +116,7 @@ async def schema(request: Request) -> Response:
 
     async def describe() -> Response:
         described = await hub_of(request).describe(manifest.name)
-        parts = {
-            "action": json_object(described.action),
-            "observation": json_object(described.observation),
-            "state": json_object(described.state),
-            "reset_observation": json_object(described.reset_observation),
-        }
+        parts = {name: json_object(getattr(described, name)) for name in schemas.PARTS}
         text = ",".join(f'"{name}":{value}' for name, value in parts.items())
         digest = {SCHEMA: schemas.digest(schemas.document(described))}
         return Response(f"{{{text}}}", headers=digest, media_type=_JSON)
@@ -140,13 +136,8 @@ def simulated(answer: Answer) -> Answer:
 
 
 async def _in_production(request: Request) -> bool:
-    manifest = manifest_of(request)
-    if request.app.state.production or manifest.format != "openenv":
-        return bool(request.app.state.production)
-    try:
-        return (await hub_of(request).describe(manifest.name)).production
-    except FAILURES:
-        return False  # the request itself will meet it, and say so
+    described = await app_of(request)
+    return request.app.state.production or (described is not None and described.production)
 
 
 @simulated
@@ -232,7 +223,8 @@ async def _in_session(
             if isinstance(failure, InvalidAction):
                 raise  # which looks as it does without an id
             return _explained(failure)
-        episode.lost = False
+        if begins:
+            episode.lost = False
         response.headers[_ISOLATION] = session.receipt.tier
         return response
 

@@ -20,6 +20,7 @@ from envhub.errors import (
     EnvhubError,
     EnvironmentFailed,
     InvalidAction,
+    WorkerLost,
     WorkerStartFailed,
 )
 from envhub.hub.hub import Hub
@@ -192,6 +193,39 @@ async def test_a_client_that_hangs_up_frees_its_session(scripted: Any, served: A
 
 
 # ------------------------------------------------------------------ failures
+
+
+async def test_only_a_reset_brings_back_an_episode_that_was_lost(
+    scripted: Any, served: Any
+) -> None:
+    """Not a call that began before it was lost, and ended after."""
+    reading, may_end = anyio.Event(), anyio.Event()
+
+    async def play(verb: str, data: bytes) -> bytes:
+        if verb == "step":
+            await reading.wait()
+            raise WorkerLost("it ended")
+        reading.set()
+        await may_end.wait()
+        return b"{}"
+
+    create = '{"jsonrpc":"2.0","id":1,"method":"openenv/session/create"}'
+    async with served(scripted(play)) as address:
+        opened = (await ask(address, "POST", "/mcp", create)).json
+        named = f"?session_id={opened['result']['session_id']}"
+        replies: list[Reply] = []
+
+        async def read() -> None:
+            replies.append(await ask(address, "GET", f"/state{named}"))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            lost = await ask(address, "POST", f"/step{named}", '{"action":{}}')
+            may_end.set()
+        after = await ask(address, "POST", f"/step{named}", '{"action":{}}')
+
+    assert (lost.json["detail"], replies[0].status) == ("it ended", 200)
+    assert "reset begins another" in after.json["detail"]
 
 
 @pytest.mark.parametrize(
