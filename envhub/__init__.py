@@ -22,9 +22,15 @@ if TYPE_CHECKING:
     from envhub.authoring.types import Action as Action
     from envhub.authoring.types import Observation as Observation
     from envhub.authoring.types import State as State
+    from envhub.batch import Batch as Batch
     from envhub.client.auto import AutoAction as AutoAction
     from envhub.client.auto import AutoEnv as AutoEnv
     from envhub.client.http import HTTPEnvClient as HTTPEnvClient
+    from envhub.client.native.blocking import SyncRemoteHub as SyncRemoteHub
+    from envhub.client.native.blocking import SyncRemoteSession as SyncRemoteSession
+    from envhub.client.native.hub import RemoteHub as RemoteHub
+    from envhub.client.native.hub import connect as connect
+    from envhub.client.native.session import RemoteSession as RemoteSession
     from envhub.client.provider import EnvHubProvider as EnvHubProvider
     from envhub.client.websocket import EnvClient as EnvClient
     from envhub.door.hosting import HTTPEnvServer as HTTPEnvServer
@@ -66,6 +72,12 @@ else:
         "Transform": "envhub.authoring.transform",
         "WeightedSum": "envhub.authoring.rubric",
         "make": "envhub.hub.make",
+        "Batch": "envhub.batch",
+        "RemoteHub": "envhub.client.native.hub",
+        "RemoteSession": "envhub.client.native.session",
+        "SyncRemoteHub": "envhub.client.native.blocking",
+        "SyncRemoteSession": "envhub.client.native.blocking",
+        "connect": "envhub.client.native.hub",
     }
     __all__ = sorted(_HOME)
 

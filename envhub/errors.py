@@ -8,14 +8,18 @@
         * InvalidOption
         * SchemaMismatch
         * SessionClosed
+        * OutOfOrder
         * HubForked
     * CapacityError               the hub is full or closing; retry later
     * EnvironmentFailed           the environment's own code raised
     * WorkerError                 the process under the environment is gone
         * WorkerStartFailed
         * WorkerLost
+        * SessionLost
+        * Cancelled
         * LimitExceeded
         * DeadlineExceeded
+    * ConnectionLost              a hub elsewhere cannot be reached; retry later
     * AgentSandboxFailed          a sandbox for agent code could not be had
     * ProtocolError               bytes on a socket were not a valid message
         * LocalProtocolError
@@ -146,6 +150,12 @@ class SessionClosed(UsageError):
         self.observed = observed
 
 
+class OutOfOrder(UsageError):
+    """A numbered call came again when it could not, or before its turn."""
+
+    code = "out_of_order"
+
+
 class HubForked(UsageError):
     """The program forked after its hub had started; a hub serves one process only."""
 
@@ -238,6 +248,22 @@ class WorkerLost(WorkerError):
     code = "worker_lost"
 
 
+class SessionLost(WorkerError):
+    """A hub elsewhere does not have the session any more, nor its episode.
+
+    It was restarted, or heard nothing from us for longer than it keeps a session.
+    """
+
+    code = "session_lost"
+
+
+class Cancelled(WorkerError):
+    """The call was stopped because somebody asked for that."""
+
+    code = "cancelled"
+    retryable = False
+
+
 class LimitExceeded(WorkerError):
     """The session was ended because it passed a limit of its environment."""
 
@@ -253,6 +279,17 @@ class DeadlineExceeded(WorkerError):
 
     code = "deadline_exceeded"
     retryable = False
+
+
+class ConnectionLost(EnvhubError):
+    """A hub elsewhere cannot be reached, or has not answered in time.
+
+    Whether the call was carried out is not known. The session may still be there: the next
+    call tries to go on with it.
+    """
+
+    code = "connection_lost"
+    retryable = True
 
 
 class AgentSandboxFailed(EnvhubError):

@@ -21,7 +21,7 @@ LONGEST_FILE = 400
 MAY_IMPORT: dict[str, set[str]] = {
     "envhub_sandbox": {"envhub_sandbox"},
     "envhub.errors": set(),
-    "envhub.wire": {"envhub.wire", "envhub.errors", "msgspec"},
+    "envhub.wire": {"envhub.wire", "envhub.results", "envhub.errors", "msgspec"},
     "envhub.runner": {"envhub.runner", "envhub.wire", "envhub.errors", "envhub_sandbox"},
     "envhub.authoring": {
         "envhub.authoring", "envhub.runner", "envhub.wire", "envhub.errors",
@@ -36,9 +36,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "envhub_sandbox", "anyio", "msgspec", "psutil", "uvloop", "yaml",
     },
     "envhub.results": set(),
+    "envhub.batch": {"envhub.results", "envhub.errors"},
     "envhub.client": {
-        "envhub.client", "envhub.results", "envhub.errors", "envhub.hub", "pydantic",
-        "websockets",
+        "envhub.client", "envhub.batch", "envhub.wire", "envhub.results", "envhub.errors",
+        "envhub.hub", "envhub_sandbox", "pydantic", "websockets",
     },
     "envhub.check": {
         "envhub", "envhub.check", "envhub.hub", "envhub.wire", "envhub.errors",

@@ -21,9 +21,8 @@ from envhub.errors import (
     WorkerError,
     WorkerStartFailed,
 )
-from envhub.hub import calls
 from envhub.hub.session import Session
-from envhub.wire import arrays
+from envhub.wire import arrays, calls
 from envhub.wire.messages import Observed
 
 Form = Literal["msgpack", "json"]

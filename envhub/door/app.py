@@ -15,6 +15,8 @@ from envhub.door import http, tasks, tools
 from envhub.door.applications import Applications, Forwarding
 from envhub.door.bodies import InvalidBody
 from envhub.door.kept import KeptSessions
+from envhub.door.native import connection as native
+from envhub.door.native.lanes import Lanes
 from envhub.door.origin import SameOrigin
 from envhub.door.stream import stream
 from envhub.door.tokens import Bearer, Tokens
@@ -89,7 +91,11 @@ def install(
         production: hide reset, step and state over HTTP.
         any_host: clients may know this machine by any name.
     """
-    ours = (Route("/envs", http.environments), Route("/envs/{name}", http.environment))
+    ours = (
+        Route("/envs", http.environments),
+        Route("/envs/{name}", http.environment),
+        WebSocketRoute("/v1/connect", native.connect),
+    )
     app.router.routes += [*ours, *routes]
     app.add_middleware(SameOrigin, host=host, any_host=any_host)
     for kind, answer in (
@@ -106,6 +112,7 @@ def connect(app: Starlette, hub: Hub) -> None:
     """Say whose sessions the routes are about, before the first request."""
     app.state.hub = hub
     app.state.sessions = KeptSessions(hub)
+    app.state.lanes = Lanes(hub)
     app.state.applications = Applications(hub)
 
 

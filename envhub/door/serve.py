@@ -167,4 +167,5 @@ async def serve(
             await running
             if server.server_state.tasks:  # uvicorn cancels them and does not wait
                 await asyncio.wait(server.server_state.tasks, timeout=LAST_WORDS_S)
+            await app.state.lanes.aclose()
         bound.close()

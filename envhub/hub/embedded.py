@@ -26,14 +26,15 @@ from envhub.errors import (
     SessionClosed,
     WorkerError,
 )
-from envhub.hub import calls, schemas
 from envhub.hub import caps as limits
+from envhub.hub import schemas
 from envhub.hub.background import BackgroundHub
 from envhub.hub.exchange import Exchange
 from envhub.hub.pool import Lease, Pool
 from envhub.hub.schemas import Pinned
 from envhub.hub.tenure import Deadline
 from envhub.results import Record, StepResult
+from envhub.wire import calls
 from envhub.wire.lifecycle import State
 from envhub.wire.messages import (
     Close,

@@ -44,6 +44,7 @@ class ForkedProcess:
     Attributes:
         limits: in force around it. The owner who knows them sets them.
         leaf: its control group, if it has one.
+        kept_bytes: that are kept for it outside, and count as its own.
     """
 
     def __init__(self, pidfd: int, pid: int, *, cpu_limit_s: int, grade: Grade) -> None:
@@ -56,6 +57,7 @@ class ForkedProcess:
         self._was_alive = False  # when it was killed, so that this is what ended it
         self.limits = Limits(cpu_s=cpu_limit_s)
         self.leaf: Leaf | None = None
+        self.kept_bytes = 0
         self._noted = asyncio.Event()
         self._verdict: Verdict | None = None
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from envhub.errors import RemoteProtocolError, SchemaMismatch, UsageError
+from envhub.wire import native
 from envhub.wire.messages import Described
 
 PARTS = ("action", "observation", "state", "reset_observation")
@@ -24,7 +25,7 @@ _DEEPEST = 64
 Pinned = str | Mapping[str, Any]
 
 
-def document(described: Described) -> dict[str, Any]:
+def document(described: Described | native.Described) -> dict[str, Any]:
     """Return the JSON Schemas of an environment's types by name.
 
     Raises:

@@ -10,17 +10,19 @@ from typing import Any
 import anyio
 
 from envhub.errors import DeadlineExceeded, EnvhubError, SessionClosed, WorkerError
-from envhub.hub import calls, caps
+from envhub.hub import caps
 from envhub.hub.link import Link
 from envhub.hub.manifest import Manifest
 from envhub.hub.place import Place
 from envhub.hub.pool import Lease
 from envhub.results import Record, StepResult
+from envhub.wire import calls
 from envhub.wire.messages import (
     Close,
     Continue,
     Describe,
     Described,
+    Finished,
     Form,
     GetState,
     Invoke,
@@ -132,16 +134,12 @@ class Session:
 
         Raises: as `step`.
         """
-        data = calls.action(action)
-        reply = await self._call("step", lambda op: Step(op, "msgpack", data, stream=True))
-        while True:
+        part: Observed | None = await self.step_raw(calls.action(action), stream=True)
+        while part is not None:
             with self.held_to_protocol():
-                if (part := calls.part(reply)) is None:
-                    return
-            yield part
-            if not calls.has_more(reply):
-                return
-            reply = await self._call("step", lambda op: Continue(op, "msgpack"))
+                found = calls.result(part)
+            yield found
+            part = await self.continue_raw() if part.is_part else None
 
     async def state(self) -> Record:
         """Return the environment's state."""
@@ -164,12 +162,26 @@ class Session:
             return calls.expect(reply, Observed)
 
     async def step_raw(
-        self, action: bytes, form: Form = "msgpack", options: bytes = b""
+        self,
+        action: bytes,
+        form: Form = "msgpack",
+        options: bytes = b"",
+        *,
+        stream: bool = False,
     ) -> Observed:
-        """Take one action, with action and observation in encoded form."""
-        reply = await self._call("step", lambda op: Step(op, form, action, options))
+        """Take one action, with action and observation in encoded form.
+
+        Of a step that has parts, with `stream`, only up to the first.
+        """
+        reply = await self._call("step", lambda op: Step(op, form, action, options, stream))
         with self.held_to_protocol():
             return calls.expect(reply, Observed)
+
+    async def continue_raw(self, form: Form = "msgpack") -> Observed | None:
+        """Return the next part of a step in encoded form; None when there is none."""
+        reply = await self._call("step", lambda op: Continue(op, form))
+        with self.held_to_protocol():
+            return None if isinstance(reply, Finished) else calls.expect(reply, Observed)
 
     async def state_raw(self, form: Form = "msgpack") -> bytes:
         """Return the state in encoded form."""
@@ -203,6 +215,11 @@ class Session:
             WorkerError: its process ended in it, or was killed at the deadline.
         """
         await self._call("close", Close)
+
+    def keep(self, count: int) -> None:
+        """Note how many bytes are kept for the session outside of it: they count as its own."""
+        if self._lease is not None:
+            self._lease.process.kept_bytes = count
 
     def held_to_protocol(self) -> AbstractContextManager[None]:
         """Kill the process if, in this block, its last payload turns out to be none.

@@ -8,7 +8,7 @@ from typing import Any
 
 from envhub import EnvhubError
 from envhub.errors import RemoteProtocolError, WorkerError
-from envhub.hub import calls
+from envhub.wire import calls
 from envhub.wire.messages import Described, Observed, StateRead
 from envhub_sandbox import SandboxError
 from tests.fuzz import permitted

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from envhub import errors
 from envhub.errors import RemoteProtocolError
-from envhub.hub import calls
+from envhub.wire import calls
 from envhub.wire.framing import HEADER, MAX_FRAME_BYTES
 from envhub.wire.messages import (
     REPLIES,

@@ -1,4 +1,4 @@
-"""What both embedded APIs say and hear: arguments to bytes, replies to results. No I/O."""
+"""What a session's caller says and hears: arguments to bytes, replies to results. No I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from envhub.errors import InvalidAction, InvalidOption, RemoteProtocolError
 from envhub.results import Record, StepResult, record
-from envhub.wire import arrays
+from envhub.wire import arrays, native
 from envhub.wire.framing import MAX_FRAME_BYTES
 from envhub.wire.messages import Finished, Observed, Reply
 
@@ -47,7 +47,7 @@ def action(value: Any) -> bytes:
     return data
 
 
-def result(observed: Observed) -> StepResult:
+def result(observed: Observed | native.Observed) -> StepResult:
     """Return what the user sees of an observation.
 
     Raises:
@@ -87,7 +87,7 @@ def has_more(reply: Reply) -> bool:
     return isinstance(reply, Observed) and reply.is_part
 
 
-def expect(reply: Reply, kind: type[T]) -> T:
+def expect(reply: object, kind: type[T]) -> T:
     """Return the reply if it is of the kind that answers the call.
 
     Raises:

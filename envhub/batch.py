@@ -1,0 +1,104 @@
+"""A batch: sessions that are stepped together, and answered as they are ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+from envhub.errors import EnvhubError, UsageError
+from envhub.results import StepResult
+
+Outcome = StepResult | EnvhubError
+
+
+class Steppable(Protocol):
+    """A session that can begin a step without waiting for it."""
+
+    def begin_step(self, action: Any, done: Callable[[Outcome], None]) -> None:
+        """Begin a step, and have `done` told, once, of what it comes to."""
+        ...
+
+
+S = TypeVar("S", bound=Steppable)
+
+
+class Batch(Generic[S]):
+    """Sessions that are stepped together. Made by `Hub.batch` or `RemoteHub.batch`.
+
+        batch = hub.batch(sessions)
+        outcomes = await batch.step([{"message": "hello"}] * len(sessions))
+
+    Or the first that are ready, while the others go on:
+
+        batch.send({session: action for session in sessions})
+        while ready := await batch.recv(first=8):
+            batch.send({session: act(outcome) for session, outcome in ready.items()})
+
+    One session's failure is its own: it is an outcome, an EnvhubError in a result's place.
+
+    Args:
+        sessions: open; their owner closes them.
+    """
+
+    def __init__(self, sessions: Iterable[S]) -> None:
+        self.sessions = tuple(sessions)
+        self._under_way: set[S] = set()
+        self._ready: dict[S, Outcome] = {}
+        self._wanted = 0
+        self._enough = asyncio.Event()
+
+    def send(self, actions: Mapping[S, Any]) -> None:
+        """Begin a step of each of these sessions.
+
+        Raises:
+            UsageError: a step of one of them is under way; nothing has begun.
+            InvalidAction: an action cannot be sent; those before it have begun.
+        """
+        if any(s in self._under_way or s in self._ready for s in actions):
+            raise UsageError("a step of that session is under way", hint="`recv` it first")
+        for session, action in actions.items():
+            self._under_way.add(session)
+            try:
+                session.begin_step(action, self._taker(session))
+            except BaseException:
+                self._under_way.discard(session)
+                raise
+
+    async def recv(self, first: int | None = None) -> dict[S, Outcome]:
+        """Return what is ready, once so many sessions are, in the order in which they were.
+
+        Args:
+            first: how many to wait for, if so many are under way; None for all of them.
+
+        Returns:
+            Outcomes by session; none if nothing is under way.
+        """
+        left = len(self._under_way) + len(self._ready)
+        self._wanted = left if first is None else min(first, left)
+        while len(self._ready) < self._wanted:
+            self._enough.clear()
+            await self._enough.wait()
+        ready, self._ready = self._ready, {}
+        return ready
+
+    async def step(self, actions: Iterable[Any]) -> list[Outcome]:
+        """Step every session, and return what each has come to, in the order of `sessions`.
+
+        Args:
+            actions: one for each session.
+
+        Raises: as `send`.
+        """
+        self.send(dict(zip(self.sessions, actions, strict=True)))
+        outcomes = await self.recv()
+        return [outcomes[session] for session in self.sessions]
+
+    def _taker(self, session: S) -> Callable[[Outcome], None]:
+        def take(outcome: Outcome) -> None:
+            self._under_way.discard(session)
+            self._ready[session] = outcome
+            if len(self._ready) >= self._wanted:
+                self._enough.set()
+
+        return take

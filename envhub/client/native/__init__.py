@@ -1,0 +1,1 @@
+"""Sessions of a hub elsewhere, with the API of one that is here. See docs/protocol.md."""

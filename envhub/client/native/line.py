@@ -1,0 +1,266 @@
+"""The line to a hub elsewhere: one WebSocket for many sessions, made again when it is cut.
+
+Requests that are made in one turn of the event loop travel in one frame. When the connection
+is cut it is made again, and each session then says what it still waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from envhub.client import speech
+from envhub.errors import ConnectionLost, EnvhubError, RemoteProtocolError, UsageError
+from envhub.wire import native
+
+MAX_REPLY_BYTES = 256 * 1024 * 1024  # one frame of the hub's; an observation's limit is below
+_FRAME_BYTES = 8 * 1024 * 1024  # of requests together, unless a single one is longer
+_FIELDS_BYTES = 128  # of a request, beside what it carries
+_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0  # between two attempts to connect
+_PING_S = 20.0
+_LOOK_S = 1.0  # between two looks at who has waited for too long
+_REFUSED = (400, 401, 403, 404)  # by which the answer will be the same next time
+
+
+class Subscriber(Protocol):
+    """A session: what it hears from its line."""
+
+    def resumed(self) -> list[native.Request]:
+        """Return what to say first over a new connection."""
+        ...
+
+    def hear(self, reply: native.Reply) -> None:
+        """Take a reply."""
+        ...
+
+    def cut_off(self, error: EnvhubError) -> None:
+        """Give up all that waits."""
+        ...
+
+    def look(self, now: float) -> None:
+        """Give up what has waited for too long."""
+        ...
+
+
+class Line:
+    """The connection, from `start` to `aclose`.
+
+    Args:
+        url: of the hub.
+        token: that it asks for, or "".
+        headers: sent with each handshake.
+        connect_timeout_s: for each attempt to connect.
+        reconnect_s: after how long without a connection the calls that wait are given up.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str,
+        headers: Mapping[str, str],
+        connect_timeout_s: float,
+        reconnect_s: float,
+    ) -> None:
+        base = speech.http_url(url)
+        self.url = f"ws{base.removeprefix('http')}/v1/connect"
+        self._reconnect_s = reconnect_s
+        self._settings: dict[str, Any] = {
+            "subprotocols": [native.VERSION],
+            "additional_headers": {**speech.authorization(token), **headers},
+            "open_timeout": connect_timeout_s,
+            "ping_interval": _PING_S,
+            "ping_timeout": _PING_S,
+            "max_size": MAX_REPLY_BYTES,
+            "compression": None,
+            "proxy": None,
+        }
+        self._subscribers: dict[int, Subscriber] = {}
+        self._channels = iter(range(1, 2**32))
+        self._requests: list[native.Request] = []
+        self._frames: list[native.Frame] = []
+        self._wanted = asyncio.Event()  # to be sent, or to be connected
+        self._running: asyncio.Task[None] | None = None
+        self._socket: Any = None
+        self._closed = False
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            ConnectionLost: nobody answers there.
+            UsageError: the hub refuses us.
+        """
+        self._socket = await self._connected()
+        self._running = asyncio.create_task(self._run())
+
+    async def aclose(self) -> None:
+        """Hang up. Calls that wait are given up. Idempotent."""
+        self._closed = True
+        if self._running is not None:
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+            self._running = None
+        if self._socket is not None:
+            await self._socket.close()
+            self._socket = None
+
+    def subscribe(self, subscriber: Subscriber) -> int:
+        """Return the number by which a session is called over this line."""
+        channel = next(self._channels)
+        self._subscribers[channel] = subscriber
+        return channel
+
+    def unsubscribe(self, channel: int) -> None:
+        """Forget a session. Idempotent."""
+        self._subscribers.pop(channel, None)
+
+    def send(self, request: native.Request) -> None:
+        """Have a request sent, with all others of this turn of the loop."""
+        self._check_open()
+        self._requests.append(request)
+        self._wanted.set()
+
+    def send_frame(self, frame: native.Frame) -> None:
+        """Have a frame sent, as it is."""
+        self._check_open()
+        self._flush()
+        self._frames.append(frame)
+        self._wanted.set()
+
+    # ------------------------------------------------------------ the connection
+
+    async def _run(self) -> None:
+        """Hold the connection until the line is closed."""
+        looking = asyncio.create_task(self._look())
+        try:
+            while True:
+                if self._socket is not None:
+                    await self._converse()
+                    await self._socket.close()
+                self._socket = await self._reconnected()
+                self._resume()
+        finally:
+            looking.cancel()
+            self._give_up(ConnectionLost("the connection to the hub was closed"))
+
+    async def _converse(self) -> None:
+        """Speak and listen until the connection is cut."""
+        from websockets.exceptions import ConnectionClosed
+
+        speaking = asyncio.create_task(self._speak())
+        try:
+            async for data in self._socket:
+                if isinstance(data, str):
+                    raise RemoteProtocolError("a text frame, where all are binary")
+                for reply in native.replies(data):
+                    subscriber = self._subscribers.get(reply.session)
+                    if subscriber is not None:
+                        subscriber.hear(reply)
+        except ConnectionClosed:
+            pass
+        except RemoteProtocolError as error:
+            self._give_up(error)
+        finally:
+            speaking.cancel()
+            with suppress(asyncio.CancelledError, ConnectionClosed):
+                await speaking
+
+    async def _speak(self) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        with suppress(ConnectionClosed):
+            while True:
+                await self._wanted.wait()
+                self._wanted.clear()
+                self._flush()
+                frames, self._frames = self._frames, []
+                for frame in frames:
+                    await self._socket.send(native.encode(frame))
+
+    def _flush(self) -> None:
+        """Make frames of the requests that wait."""
+        together: list[native.Request] = []
+        size = 0
+        for request in self._requests:
+            together.append(request)
+            size += _weight(request)
+            if size >= _FRAME_BYTES or len(together) == native.MAX_REQUESTS:
+                self._frames.append(native.Frame(0, 0, together))
+                together, size = [], 0
+        if together:
+            self._frames.append(native.Frame(0, 0, together))
+        self._requests.clear()
+
+    async def _connected(self) -> Any:
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import InvalidStatus, WebSocketException
+
+        try:
+            return await connect(self.url, **self._settings)
+        except InvalidStatus as error:
+            status = error.response.status_code
+            said = bytes(error.response.body or b"").decode(errors="replace").strip()[:500]
+            if status in _REFUSED:
+                raise UsageError(
+                    f"the hub at {self.url} refuses us: {said or status}",
+                    hint="a hub that asks for one is given `token=`" if status == 401 else "",
+                ) from None
+            raise ConnectionLost(f"the hub at {self.url} answers {status}: {said}") from None
+        except (OSError, TimeoutError, WebSocketException) as error:
+            raise ConnectionLost(
+                f"no connection to {self.url}: {error or type(error).__name__}",
+                hint="is `envhub serve` running there?",
+            ) from None
+
+    async def _reconnected(self) -> Any:
+        """Return a new connection, however long it takes; after a while nobody waits for it."""
+        until = time.monotonic() + self._reconnect_s
+        pause = _PAUSE_S
+        while True:
+            try:
+                return await self._connected()
+            except EnvhubError as error:
+                if time.monotonic() >= until or isinstance(error, UsageError):
+                    self._give_up(error)
+                    self._wanted.clear()
+                    await self._wanted.wait()  # until somebody calls again
+                    until = time.monotonic() + self._reconnect_s
+                    pause = _PAUSE_S
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _resume(self) -> None:
+        """Say again all that is not answered: what was sent since the cut is part of it."""
+        self._frames.clear()
+        self._requests.clear()
+        for subscriber in list(self._subscribers.values()):
+            self._requests += subscriber.resumed()
+        self._wanted.set()
+
+    def _give_up(self, error: EnvhubError) -> None:
+        for subscriber in list(self._subscribers.values()):
+            subscriber.cut_off(error)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now = time.monotonic()
+            for subscriber in list(self._subscribers.values()):
+                subscriber.look(now)
+
+    def _check_open(self) -> None:
+        if self._closed or self._running is None or self._running.done():
+            raise ConnectionLost("the connection to the hub is closed")
+
+
+def _weight(request: native.Request) -> int:
+    match request:
+        case native.Step(action=data) | native.Reset(options=data):
+            return _FIELDS_BYTES + len(data)
+        case _:
+            return _FIELDS_BYTES

@@ -1,0 +1,1 @@
+"""The native protocol's half of the door: `/v1/connect`. See docs/protocol.md."""

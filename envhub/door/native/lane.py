@@ -1,0 +1,276 @@
+"""A lane: one session of the native protocol, whoever is connected to it at the moment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from envhub.door.native.ledger import Ledger
+from envhub.door.native.outlet import Outlet, Sink
+from envhub.errors import Cancelled, EnvhubError, RemoteProtocolError, SessionClosed
+from envhub.wire import native
+from envhub.wire.failures import failed
+from envhub.wire.native import Answer, Numbered
+from envhub_sandbox import SandboxError
+
+if TYPE_CHECKING:
+    from envhub.hub.session import Session
+
+_log = logging.getLogger(__name__)
+Opening = Callable[[], Awaitable["Session"]]
+
+
+class Lane:
+    """A session and its numbered calls, which are carried out one after another.
+
+    It goes on while nobody is connected: what was asked is answered, and the answer kept.
+
+    Args:
+        environment: its name.
+        grace_s: how long it is kept without a connection.
+        opening: opens the session.
+        on_end: called once, when the lane has ended.
+
+    Attributes:
+        outlet: of the connection that has it; None when none has, or it has ended.
+    """
+
+    def __init__(
+        self, environment: str, grace_s: float, opening: Opening, on_end: Callable[[], None]
+    ) -> None:
+        self.environment = environment
+        self._grace_s = grace_s
+        self._on_end = on_end
+        self._ledger = Ledger()
+        self._waiting: deque[Numbered] = deque()
+        self._sinks: dict[int, Sink] = {}  # call → where its reply goes, if not straight out
+        self._session: Session | None = None
+        self.outlet: Outlet | None = None
+        self._channel = 0
+        self._told_pid = 0
+        self._ended = False
+        self._running = 0  # the number of the call that is under way
+        self._loop = asyncio.get_running_loop()
+        self._expiry: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._working: asyncio.Task[None] | None = self._loop.create_task(self._open(opening))
+
+    # ------------------------------------------------------------ connections
+
+    def attach(self, outlet: Outlet, channel: int) -> None:
+        """Send replies to a connection from now on. One that had the lane loses it.
+
+        Args:
+            outlet: of the connection.
+            channel: the session's number there.
+        """
+        if self.outlet is not None and self.outlet is not outlet:
+            lost = SessionClosed("the session goes on over another connection")
+            self.outlet.send(native.encode(failed(self._channel, 0, lost)))
+        if self.outlet is not outlet:
+            for sink in self._sinks.values():
+                sink.send()
+            self._sinks.clear()  # who has come to it anew asks again for what it misses
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        self.outlet, self._channel, self._told_pid = outlet, channel, 0
+        if self._session is not None:
+            self._say_opened()
+
+    def detach(self, outlet: Outlet) -> None:
+        """Note that a connection is gone. If it had the lane, that is kept for a while."""
+        if self.outlet is outlet:
+            self.outlet = None
+            self._expiry = self._loop.call_later(self._grace_s, self.close)
+
+    # ------------------------------------------------------------ calls
+
+    def call(self, request: Numbered, sink: Sink) -> None:
+        """Carry a call out in its turn, unless that was done before; and answer it.
+
+        Args:
+            request: the call.
+            sink: where its reply goes, as long as this connection has the lane.
+        """
+        try:
+            is_new, answer = self._ledger.take(request)
+        except EnvhubError as error:
+            sink.send(native.encode(failed(self._channel, request.op, error)))
+            return
+        if answer is not None:
+            sink.send(*self._encoded(answer))
+            return
+        if before := self._sinks.get(request.op):
+            before.send()  # it waits for this call no longer
+        self._sinks[request.op] = sink
+        if is_new:
+            self._waiting.append(request)
+            if self._working is None:
+                self._working = self._loop.create_task(self._work())
+
+    def cancel(self, op: int) -> None:
+        """Stop a call that is not answered yet."""
+        if op == self._running and self._session is not None:
+            self._session.cancel()  # type: ignore[attr-defined]
+        for request in self._waiting:
+            if request.op == op:
+                self._waiting.remove(request)
+                self._note(failed(self._channel, op, Cancelled("it had not begun")))
+                return
+
+    def bill(self) -> None:
+        """Say what the session has used."""
+
+    def close(self) -> None:
+        """Close the session, and tell the connection. Idempotent; does not wait."""
+        if self._closing is None:
+            self._closing = self._loop.create_task(self.aclose())
+
+    async def aclose(self) -> None:
+        """Close the session, and tell the connection. Idempotent."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        if self._session is not None:
+            await self._session.aclose()
+        elif self._working is not None:
+            self._working.cancel()
+        if self._working is not None:
+            await asyncio.wait([self._working])  # it answers what waits: the session is closed
+        self._end(native.Closed(self._channel))
+
+    # ------------------------------------------------------------ work
+
+    async def _open(self, opening: Opening) -> None:
+        try:
+            self._session = await opening()
+        except (EnvhubError, SandboxError) as error:
+            self._end(failed(self._channel, 0, error))
+            return
+        except Exception as error:
+            _log.exception("a bug in envhub: no session of %s", self.environment)
+            self._end(failed(self._channel, 0, error))
+            return
+        if self.outlet is not None:
+            self._say_opened()
+        await self._work()
+
+    async def _work(self) -> None:
+        session = self._session
+        while self._waiting and session is not None:
+            if self.outlet is not None:
+                await self.outlet.room()
+            request = self._waiting.popleft()
+            self._running = request.op
+            answer = await self._carried_out(session, request)
+            self._running = 0
+            self._note(answer)
+            session.keep(self._ledger.kept_bytes)
+        self._working = None
+
+    async def _carried_out(self, session: Session, request: Numbered) -> Answer:
+        channel, op = request.session, request.op
+        try:
+            match request:
+                case native.Step(action=action, stream=stream):
+                    observed = await session.step_raw(action, stream=stream)
+                case native.Reset(options=options):
+                    observed = await session.reset_raw(options)
+                case native.Continue():
+                    part = await session.continue_raw()
+                    if part is None:
+                        return native.Finished(channel, op)
+                    observed = part
+                case native.State():
+                    return native.Read(channel, op, await session.state_raw())
+                case native.Describe():
+                    told = await session.describe()
+                    return native.Described(
+                        channel,
+                        op,
+                        told.title,
+                        told.description,
+                        told.action,
+                        told.observation,
+                        told.state,
+                        told.reset_observation,
+                        told.reset_options,
+                    )
+            with session.held_to_protocol():
+                if observed.reward is not None and not math.isfinite(observed.reward):
+                    raise RemoteProtocolError(f"the worker's reward is {observed.reward}")
+        except (EnvhubError, SandboxError) as error:
+            return failed(channel, op, error)
+        except Exception as error:
+            _log.exception("a bug in envhub: a call of a session of %s", self.environment)
+            return failed(channel, op, error)
+        return native.Observed(
+            channel,
+            op,
+            observed.payload,
+            observed.reward,
+            observed.terminated,
+            observed.truncated,
+            observed.metadata,
+            observed.is_part,
+            session.output,
+        )
+
+    def _note(self, answer: Answer) -> None:
+        """Keep an answer, and send it to whoever has asked for it and is still there."""
+        self._ledger.answer(answer)
+        sink = self._sinks.pop(answer.op, None)
+        if sink is not None and self.outlet is not None:
+            sink.send(*self._encoded(answer))
+
+    def _encoded(self, answer: Answer) -> list[bytes]:
+        """Return what is sent for an answer: of which process, if that is news; and itself."""
+        if answer.session != self._channel:
+            answer = msgspec.structs.replace(answer, session=self._channel)
+        found = [native.encode(answer)]
+        session = self._session
+        if session is not None and session.pid not in (0, self._told_pid):
+            self._told_pid = session.pid
+            found.insert(0, native.encode(self._process(session)))
+        return found
+
+    def _process(self, session: Session) -> native.Process:
+        receipt = session.receipt
+        return native.Process(
+            self._channel,
+            session.pid,
+            receipt.tier,
+            receipt.launcher,
+            receipt.layers,
+            receipt.seen,
+            receipt.uid,
+            receipt.missing,
+        )
+
+    def _say_opened(self) -> None:
+        session, outlet = self._session, self.outlet
+        assert session is not None
+        assert outlet is not None
+        opened = native.Opened(
+            self._channel,
+            session.manifest.name,
+            session.manifest.version,
+            self._ledger.last,
+            self._grace_s,
+            session.limits,
+        )
+        outlet.send(native.encode(opened))
+
+    def _end(self, last: native.Closed | native.Failed) -> None:
+        if self.outlet is not None:
+            self.outlet.send(native.encode(last))
+            self.outlet = None
+        if not self._ended:
+            self._ended = True
+            self._on_end()

@@ -1,0 +1,101 @@
+"""The ledger of a session's numbered calls: what makes each happen exactly once. Pure.
+
+A client numbers its calls 1, 2, 3…, and says with each how far it has got the replies. What
+it may still ask for again is kept here; so a call that is sent twice, over one connection or
+over two, is carried out once and answered twice.
+"""
+
+from __future__ import annotations
+
+from envhub.errors import OutOfOrder
+from envhub.wire.native import (
+    WINDOW,
+    Answer,
+    Numbered,
+    Observed,
+    Read,
+    Reset,
+    Step,
+    encode,
+)
+
+_FIELDS_BYTES = 256  # of a reply, beside what it carries
+
+
+class Ledger:
+    """The calls of one session.
+
+    Attributes:
+        last: number of the last call that was taken; 0 for none.
+        kept_bytes: that the replies take up here.
+    """
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.kept_bytes = 0
+        self._acked = 0
+        self._asked: dict[int, int] = {}  # number → what was asked, in short
+        self._answers: dict[int, Answer] = {}
+
+    def take(self, request: Numbered) -> tuple[bool, Answer | None]:
+        """Take a call.
+
+        Returns:
+            Whether it is new; and if it is not, its answer, or None while it is under way.
+
+        Raises:
+            OutOfOrder: there is a gap before it, its reply is no longer kept, it is another
+                call than it was, or too many are without a reply. Nothing has changed.
+        """
+        op, acked = request.op, request.acked
+        if op > self.last + 1:
+            raise OutOfOrder(f"call {op} came where {self.last + 1} was expected")
+        if op <= self._acked:
+            raise OutOfOrder(f"call {op} came again after its reply had been acknowledged")
+        newly = range(self._acked + 1, acked + 1)
+        if acked >= op or any(number not in self._answers for number in newly):
+            raise OutOfOrder(f"call {op} acknowledges a reply to {acked}, which was not given")
+        if op <= self.last:
+            if self._asked[op] != _gist(request):
+                raise OutOfOrder(f"call {op} came again as another one")
+            self._forget(acked)
+            return False, self._answers.get(op)
+        if op - max(acked, self._acked) > WINDOW:
+            raise OutOfOrder(f"more than {WINDOW} calls are without an acknowledged reply")
+        self._forget(acked)
+        self.last = op
+        self._asked[op] = _gist(request)
+        return True, None
+
+    def answer(self, answer: Answer) -> None:
+        """Keep what a call has come to, until the client has it."""
+        self._answers[answer.op] = answer
+        self.kept_bytes += _weight(answer)
+
+    def _forget(self, acked: int) -> None:
+        for number in range(self._acked + 1, acked + 1):
+            del self._asked[number]
+            self.kept_bytes -= _weight(self._answers.pop(number))
+        self._acked = max(self._acked, acked)
+
+
+def _gist(request: Numbered) -> int:
+    """What tells a call from another that bears its number. Nobody can make two alike."""
+    match request:
+        case Step(action=data, stream=flag):
+            return hash((Step, data, flag))
+        case Reset(options=data):
+            return hash((Reset, data))
+        case _:
+            return hash(type(request))
+
+
+def _weight(answer: Answer) -> int:
+    """How many bytes it takes up, about."""
+    match answer:
+        case Observed(payload=payload, metadata=metadata, output=output):
+            return _FIELDS_BYTES + len(payload) + len(metadata) + len(output)
+        case Read(payload=payload):
+            return _FIELDS_BYTES + len(payload)
+        case _:
+            return _FIELDS_BYTES + len(encode(answer))

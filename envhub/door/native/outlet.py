@@ -1,0 +1,104 @@
+"""What leaves on one connection: replies that travel together, and a bound on what waits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from envhub.wire import native
+
+MAX_UNSENT_BYTES = 32 * 1024 * 1024  # beyond it, no further call of this connection begins
+_TOGETHER_BYTES = 1024 * 1024  # in one frame, unless a single reply is longer
+
+
+class Sink(Protocol):
+    """Takes encoded replies."""
+
+    def send(self, *messages: bytes) -> None:
+        """Send them, together if that can be."""
+        ...
+
+
+class Outlet:
+    """Encoded replies on their way to one client. Those of one turn of the loop share a frame.
+
+    Attributes:
+        closed: the connection is gone; what is sent is dropped, and can be asked for again.
+    """
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._messages: list[bytes] = []
+        self._unsent_bytes = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def send(self, *messages: bytes) -> None:
+        """Have messages sent."""
+        if self.closed:
+            return
+        self._messages += messages
+        self._unsent_bytes += sum(map(len, messages))
+        self._arrived.set()
+        if self._unsent_bytes > MAX_UNSENT_BYTES:
+            self._room.clear()
+
+    async def room(self) -> None:
+        """Wait until so much has been sent that more may be made."""
+        if not self._room.is_set():
+            await self._room.wait()
+
+    async def next_frame(self) -> bytes:
+        """Return the next frame, when there is something to send."""
+        while not self._messages:
+            self._arrived.clear()
+            await self._arrived.wait()
+        together = taken = 0
+        for message in self._messages:
+            taken += 1
+            together += len(message)
+            if together >= _TOGETHER_BYTES:
+                break
+        frame = native.joined(self._messages[:taken])
+        del self._messages[:taken]
+        self._unsent_bytes -= together
+        if self._unsent_bytes <= MAX_UNSENT_BYTES:
+            self._room.set()
+        return frame
+
+    def close(self) -> None:
+        """Drop what waits, and whoever waits for room. Idempotent."""
+        self.closed = True
+        self._messages.clear()
+        self._room.set()
+
+
+class Group:
+    """Calls whose replies wait for each other: the first K of those that are under way.
+
+    Args:
+        outlet: where the replies go.
+    """
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        self._first = 1
+        self._under_way = 0
+        self._messages: list[bytes] = []
+        self._replies = 0
+
+    def expect(self, calls: int, first: int) -> None:
+        """Begin calls. From now on, so many replies go together."""
+        self._under_way += calls
+        self._first = first
+
+    def send(self, *messages: bytes) -> None:
+        """Take the reply to one call, and what goes ahead of it."""
+        self._messages += messages
+        self._replies += 1
+        self._under_way -= 1
+        if self._replies >= self._first or self._under_way <= 0:
+            self._outlet.send(*self._messages)
+            self._messages.clear()
+            self._replies = 0
