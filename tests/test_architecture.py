@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "envhub_sandbox", "msgspec",
     },
     "envhub.hub": {
-        "envhub", "envhub.hub", "envhub.wire", "envhub.results", "envhub.errors",
+        "envhub", "envhub.hub", "envhub.wire", "envhub.batch", "envhub.results",
+        "envhub.errors",
         "envhub_sandbox", "anyio", "msgspec", "psutil", "uvloop", "yaml",
     },
     "envhub.results": set(),

@@ -12,6 +12,7 @@ from types import TracebackType
 import anyio
 import psutil
 
+from envhub.batch import Batch
 from envhub.errors import CapacityError, EnvhubError, HubForked, UsageError
 from envhub.hub import caps as limits
 from envhub.hub import schemas
@@ -270,6 +271,10 @@ class Hub:
             async with self.session(name) as session:
                 self._described[name] = await session.describe()
         return self._described[name]
+
+    def batch(self, sessions: Iterable[Session]) -> Batch[Session]:
+        """Return a batch of sessions, to be stepped together."""
+        return Batch(sessions)
 
     def manifest(self, name: str) -> Manifest:
         """Return what is in force for environment `name`, caps and grants applied.

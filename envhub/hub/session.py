@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
@@ -9,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from envhub.batch import Outcome
 from envhub.errors import DeadlineExceeded, EnvhubError, SessionClosed, WorkerError
 from envhub.hub import caps
 from envhub.hub.link import Link
@@ -58,6 +60,7 @@ class Session:
         self._lock = anyio.Lock()
         self._closed = False
         self._described: Described | None = None
+        self._begun: set[asyncio.Task[None]] = set()
 
     @property
     def manifest(self) -> Manifest:
@@ -125,6 +128,20 @@ class Session:
         observed = await self.step_raw(calls.action(action), form="msgpack")
         with self.held_to_protocol():
             return calls.result(observed)
+
+    def begin_step(self, action: Any, done: Callable[[Outcome], None]) -> None:
+        """Begin a step, and have `done` told of what it comes to. For batches."""
+
+        async def step() -> None:
+            try:
+                outcome: Outcome = await self.step(action)
+            except EnvhubError as error:
+                outcome = error
+            done(outcome)
+
+        task = asyncio.get_running_loop().create_task(step())
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
 
     async def stream(self, action: Any) -> AsyncGenerator[StepResult, None]:
         """Take one action and yield each part of it as it is made; the last is the result.

@@ -151,11 +151,11 @@ class Lane:
         try:
             self._session = await opening()
         except (EnvhubError, SandboxError) as error:
-            self._end(failed(self._channel, 0, error))
+            self._fail(error)
             return
         except Exception as error:
             _log.exception("a bug in envhub: no session of %s", self.environment)
-            self._end(failed(self._channel, 0, error))
+            self._fail(error)
             return
         if self.outlet is not None:
             self._say_opened()
@@ -266,6 +266,12 @@ class Lane:
             session.limits,
         )
         outlet.send(native.encode(opened))
+
+    def _fail(self, error: Exception) -> None:
+        """End, for there is no session; calls that wait for it fail alike."""
+        while self._waiting:
+            self._note(failed(self._channel, self._waiting.popleft().op, error))
+        self._end(failed(self._channel, 0, error))
 
     def _end(self, last: native.Closed | native.Failed) -> None:
         if self.outlet is not None:

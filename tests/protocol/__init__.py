@@ -1,0 +1,1 @@
+"""The native protocol over real sockets: by our clients, by raw ones, and by another's."""
