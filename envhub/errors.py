@@ -257,13 +257,6 @@ class SessionLost(WorkerError):
     code = "session_lost"
 
 
-class Cancelled(WorkerError):
-    """The call was stopped because somebody asked for that."""
-
-    code = "cancelled"
-    retryable = False
-
-
 class LimitExceeded(WorkerError):
     """The session was ended because it passed a limit of its environment."""
 
@@ -278,6 +271,17 @@ class DeadlineExceeded(WorkerError):
     """
 
     code = "deadline_exceeded"
+    retryable = False
+
+
+class Cancelled(WorkerError):
+    """The call was cancelled by its owner, and the episode is lost.
+
+    The session's process was killed. `limit` is "cancel_s" where the environment was asked
+    first, and did not leave the call in that time; "" where there was nothing to ask.
+    """
+
+    code = "cancelled"
     retryable = False
 
 

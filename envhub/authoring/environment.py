@@ -24,7 +24,8 @@ class Environment(Generic[ActionT, ObservationT, StateT]):
     dataclasses and msgspec Structs all serve.
 
     Extending it is a convenience: any class with these methods is an environment. Methods
-    may be `async def`; then a loop runs between the calls, too.
+    may be `async def`; then a loop runs between the calls, too. One that defines `cancel` is
+    asked to leave a call that its client wants to stop; any other is killed.
 
     Args:
         transform: what `_apply_transform` does with an observation.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import Any, TypeVar
 
 import uvloop
@@ -15,6 +16,7 @@ from envhub.errors import HubForked, SessionClosed
 from envhub.hub.hub import Hub
 
 _CLOSE_S = 30.0
+_EARLY_S = 0.002  # uvloop counts whole milliseconds, and may be one early
 _LOOK_S = 1.0  # between two looks at whether the hub is still there
 T = TypeVar("T")
 
@@ -64,6 +66,14 @@ class BackgroundHub:
                     raise SessionClosed("the hub was closed during the call") from None
             except CancelledError:
                 raise SessionClosed("the hub was closed during the call") from None
+
+    def later(self, delay_s: float, function: Callable[[], None]) -> None:
+        """Call a function on the hub's thread after so many seconds; not after its end."""
+        wait = partial(self._loop.call_later, delay_s + _EARLY_S, function)
+        try:
+            self._loop.call_soon_threadsafe(wait)
+        except RuntimeError:
+            pass  # its loop was closed, and what it had started is gone
 
     def close(self) -> None:
         """End it and wait. Idempotent; does nothing in a fork."""

@@ -10,19 +10,17 @@ output, and kills at the deadline. No event loop is in the path.
 from __future__ import annotations
 
 import os
-import select
-import time
+import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
-import envhub_sandbox
 from envhub.errors import (
+    Cancelled,
     DeadlineExceeded,
     EnvhubError,
     HubForked,
-    RemoteProtocolError,
     SessionClosed,
     WorkerError,
 )
@@ -30,9 +28,9 @@ from envhub.hub import caps as limits
 from envhub.hub import schemas
 from envhub.hub.background import BackgroundHub
 from envhub.hub.exchange import Exchange
+from envhub.hub.polling import Poll
 from envhub.hub.pool import Lease, Pool
 from envhub.hub.schemas import Pinned
-from envhub.hub.tenure import Deadline
 from envhub.results import Record, StepResult
 from envhub.wire import calls
 from envhub.wire.lifecycle import State
@@ -50,16 +48,13 @@ from envhub.wire.messages import (
     StateRead,
     Step,
 )
-from envhub_sandbox import Receipt
-
-_READ_BYTES = 64 * 1024
-_CLOSE_S = 30.0
+from envhub_sandbox import Receipt, Verdict
 
 
 class EmbeddedSession:
     """One client's use of one environment, over many episodes. Blocking; see `make`.
 
-    Not for two threads at once: a session has one caller.
+    Not for two threads at once: a session has one caller. Only `cancel` is for others.
     """
 
     def __init__(
@@ -72,6 +67,9 @@ class EmbeddedSession:
         self._pool: Pool = self._place.pool
         self._lease: Lease | None = None
         self._exchange = Exchange(self._pool.manifest.limits)
+        self._poll: Poll | None = None  # with the lease
+        self._waits = threading.RLock()  # held to end or to cancel a call's wait for a process
+        self._waiting = self._cancelled = False
         self._closed = False
         try:
             self._start()
@@ -124,6 +122,18 @@ class EmbeddedSession:
         reply = self._call("describe", Describe)
         with self._held_to_protocol():
             return calls.expect(reply, Described)
+
+    def cancel(self) -> bool:
+        """Stop the call that another thread makes; False if there is none. As `Session.cancel`.
+
+        Does not wait for it. A signal's handler may call it, too.
+        """
+        poll = self._poll
+        if poll is not None and poll.cancel(self._tenure.cancelled(), self._background.later):
+            return True
+        with self._waits:
+            self._cancelled = self._waiting
+            return self._cancelled
 
     @property
     def limits(self) -> dict[str, float]:
@@ -178,17 +188,30 @@ class EmbeddedSession:
     def _start(self) -> Lease:
         self._lease = self._background.do(self._place.lease())
         self._exchange = Exchange(self._pool.manifest.limits)
+        self._poll = Poll(self._lease, self._exchange)
         return self._lease
 
+    def _start_for_call(self, stage: str) -> Lease:
+        self._cancelled, self._waiting = False, True
+        try:
+            lease = self._start()
+        finally:
+            with self._waits:
+                self._waiting = False
+        if self._cancelled:
+            raise Cancelled(f"`{stage}` was cancelled while it waited for a process")
+        return lease
+
     def _end_process(self, *, ask: bool) -> None:
-        lease, self._lease = self._lease, None
-        if lease is None:
+        lease, poll = self._lease, self._poll
+        self._lease = self._poll = None
+        if lease is None or poll is None:
             return
         ready = self._exchange.state is State.READY and not lease.process.is_killed
         if ask and lease.process.used and ready:
             try:
                 deadline = self._tenure.deadline("close")
-                _Poll(lease, self._exchange).call("close", Close, deadline, self._verdict)
+                poll.call("close", Close, deadline, self._verdict)
             except EnvhubError:
                 pass  # it could not close, or not in time: nobody needs it any more
         self._background.do(self._place.end(lease))
@@ -224,24 +247,24 @@ class EmbeddedSession:
         return reply
 
     def _call_process(self, stage: str, request: Callable[[int], Request]) -> Reply:
-        lease = self._lease
+        lease, poll = self._lease, self._poll
         pristine = stage == "reset" and self._pool.manifest.reset == "pristine"
         if lease is not None and pristine and lease.process.used:
             self._end_process(ask=True)
             lease = None
-        if lease is not None and _Poll(lease, self._exchange).is_over():
+        if lease is not None and poll is not None and poll.is_over():
             verdict = self._verdict(lease)
             self._end_process(ask=False)
             if verdict.cause != "closed" and lease.process.used and stage != "reset":
                 raise self._exchange.loss(verdict, during="between two calls")
             lease = None
         if lease is None:
-            lease = self._start()
+            lease = self._start_for_call(stage)
         lease.process.used = lease.process.used or stage in ("reset", "step")
         try:
             deadline = self._tenure.deadline(stage)
-            poll = _Poll(lease, self._exchange)
-            reply = poll.call(stage, request, deadline, self._verdict)
+            assert self._poll is not None
+            reply = self._poll.call(stage, request, deadline, self._verdict)
         except WorkerError:
             self._end_process(ask=False)
             raise
@@ -249,112 +272,5 @@ class EmbeddedSession:
             raise self._exchange.failure(reply)
         return reply
 
-    def _verdict(self, lease: Lease) -> envhub_sandbox.Verdict:
+    def _verdict(self, lease: Lease) -> Verdict:
         return self._background.do(lease.process.wait_verdict())
-
-
-class _Poll:
-    """The blocking shell around an Exchange, for one call."""
-
-    def __init__(self, lease: Lease, exchange: Exchange) -> None:
-        self._lease = lease
-        self._process = lease.process
-        self._exchange = exchange
-
-    def is_over(self) -> bool:
-        """Whether it cannot be called: it has ended, or spoke when nobody had asked."""
-        is_ready = self._exchange.state is State.READY
-        if is_ready:
-            self._receive()
-        return not is_ready or self._process.is_killed or self._process.has_ended
-
-    def call(
-        self,
-        stage: str,
-        request: Callable[[int], Request],
-        deadline: Deadline,
-        verdict: Callable[[Lease], envhub_sandbox.Verdict],
-    ) -> Reply:
-        """Make one call and return its reply.
-
-        Raises:
-            WorkerError: the process ended.
-        """
-        frame = self._exchange.call(stage, request)
-        try:
-            reply = self._converse(frame, deadline)
-        except BaseException:  # KeyboardInterrupt among them: nobody could place the reply
-            self._process.kill("closed")
-            raise
-        self._read_output()
-        if reply is None:
-            self._exchange.ended()
-            raise self._exchange.loss(verdict(self._lease))
-        return reply
-
-    def _converse(self, unsent: bytes, deadline: Deadline) -> Reply | None:
-        process = self._process
-        until = time.monotonic() + deadline.left_s
-        channel = process.channel.fileno()
-        poll = select.poll()
-        poll.register(process.pidfd, select.POLLIN)
-        poll.register(process.output, select.POLLIN)
-        unsent = self._send(unsent)
-        poll.register(channel, select.POLLIN | (select.POLLOUT if unsent else 0))
-        while True:
-            left = until - time.monotonic()
-            ready = dict(poll.poll(max(left, 0.0) * 1000))
-            if left <= 0:  # also while something comes: a trickle would go on for ever
-                process.kill(deadline.reason, deadline.passed)
-                until = time.monotonic() + _CLOSE_S
-            if process.output in ready and not self._read_output():
-                poll.unregister(process.output)
-            if channel in ready:
-                if unsent:
-                    unsent = self._send(unsent)
-                    poll.modify(channel, select.POLLIN | (select.POLLOUT if unsent else 0))
-                reply, open_ = self._receive()
-                if reply is not None:
-                    return reply
-                if not open_:
-                    poll.unregister(channel)
-            if process.pidfd in ready:
-                return self._receive()[0]
-
-    def _send(self, unsent: bytes) -> bytes:
-        try:
-            return unsent[self._process.channel.send(unsent) :]
-        except BlockingIOError:
-            return unsent
-        except OSError:
-            return b""  # it has ended; the pidfd says so
-
-    def _receive(self) -> tuple[Reply | None, bool]:
-        """Return the reply, if it is whole, and whether there may be more to read."""
-        try:
-            data = self._process.channel.recv(_READ_BYTES)
-        except BlockingIOError:
-            return None, True
-        except OSError:
-            data = b""
-        if not data:
-            return None, False
-        if self._process.is_killed:
-            return None, True  # nothing counts any more
-        try:
-            return self._exchange.receive(data), True
-        except RemoteProtocolError as error:
-            self._process.kill(*self._exchange.violation(error))
-            return None, False
-
-    def _read_output(self) -> bool:
-        """Take what was printed; False when nothing can come any more."""
-        try:
-            data = os.read(self._process.output, _READ_BYTES)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        if data and (passed := self._exchange.printed(data)):
-            self._process.kill("output_limit", passed)
-        return bool(data)

@@ -14,7 +14,15 @@ from envhub import errors
 from envhub.errors import EnvhubError, EnvironmentFailed, RemoteProtocolError
 from envhub.wire.framing import MAX_FRAME_BYTES, FrameBuffer, encode_frame
 from envhub.wire.lifecycle import Event, State, after
-from envhub.wire.messages import REPLIES, Failed, Reply, Request, decode, encode
+from envhub.wire.messages import (
+    REPLIES,
+    Cancel,
+    Failed,
+    Reply,
+    Request,
+    decode,
+    encode,
+)
 from envhub_sandbox import Limits, OwnReason, Passed, Verdict
 from envhub_sandbox.verdict import HOST_MEMORY, NOTHING
 
@@ -78,6 +86,10 @@ class Exchange:
         self._output.clear()
         self._printed_bytes = 0
         return encode_frame(message)
+
+    def cancel(self) -> bytes:
+        """Return the frame that asks the environment to leave the call under way."""
+        return encode_frame(encode(Cancel(self._op)))
 
     def receive(self, data: bytes) -> Reply | None:
         """Take bytes from the process; return the reply to the call, when it is whole.
@@ -168,6 +180,8 @@ class Exchange:
             what = f"`{self._stage}` was not answered within {allowed}"
             return errors.DeadlineExceeded(what, **details)
         what = f"the session's process, {during}, {verdict}"
+        if verdict.cause == "cancelled":
+            return errors.Cancelled(what, hint="reset begins another", **details)
         if verdict.cause == "episode_deadline":
             return errors.DeadlineExceeded(what, hint="reset begins another", **details)
         if verdict.cause in _LIMITS and verdict.limit != HOST_MEMORY:

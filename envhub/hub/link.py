@@ -35,6 +35,7 @@ class Link:
         self._unsent = b""
         self._at_once_bytes = _AT_ONCE_BYTES
         self._pause: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.TimerHandle | None = None  # of a call that was cancelled
         self._channel = process.channel
         # noted here: once closed, they do not know their numbers, and others may have them
         self._listened: tuple[int, ...] = (
@@ -73,7 +74,9 @@ class Link:
             raise
         finally:
             timer.cancel()
-            self._reply = None
+            if self._leaving is not None:
+                self._leaving.cancel()
+            self._reply = self._leaving = None
         if reply is None:
             verdict = await self._process.wait_verdict()
             self._read_output()
@@ -82,6 +85,25 @@ class Link:
         if isinstance(reply, Failed):
             raise self._exchange.failure(reply)
         return reply
+
+    def cancel(self, within: Deadline) -> bool:
+        """Stop the call under way; False if there is none, or its reply is here.
+
+        Args:
+            within: until when it may be answered, if its environment can be asked.
+        """
+        if self._reply is None or self._reply.done():
+            return False
+        if not self._process.cancels:
+            self._process.kill(within.reason)
+        elif self._leaving is None:
+            self._leaving = self._loop.call_later(
+                within.left_s + _EARLY_S, self._kill_at, within
+            )
+            self._send(self._exchange.cancel())
+            if not self._unsent:
+                self._process.ring()
+        return True
 
     async def loss_between_calls(self) -> EnvhubError | None:
         """Return the error for a process that ended by itself, or at a limit, between calls."""
@@ -113,6 +135,9 @@ class Link:
         self._process.kill(deadline.reason, deadline.passed)
 
     def _send(self, frame: bytes) -> None:
+        if self._unsent:
+            self._unsent += frame
+            return
         try:
             sent = self._channel.send(frame)
         except BlockingIOError:
@@ -133,6 +158,8 @@ class Link:
         self._unsent = self._unsent[sent:]
         if not self._unsent:
             self._loop.remove_writer(self._channel.fileno())
+            if self._leaving is not None:
+                self._process.ring()
 
     def _read(self) -> None:
         try:

@@ -44,6 +44,7 @@ class Deadlines(Struct, frozen=True, forbid_unknown_fields=True):
         step_s: for one step.
         state_s: for reading the state.
         close_s: for closing; after it the process is killed without a word.
+        cancel_s: for leaving a call that was cancelled, where the environment has a `cancel`.
         episode_s: from the answer of a reset to the end of the episode. Past it the step
             under way is cut, and only a reset is answered.
         idle_s: between two calls. Past it the session is closed, and its place is free.
@@ -54,6 +55,7 @@ class Deadlines(Struct, frozen=True, forbid_unknown_fields=True):
     step_s: Seconds = 60.0
     state_s: Seconds = 10.0
     close_s: Seconds = 2.0
+    cancel_s: Seconds = 5.0
     episode_s: OptionalSeconds = 0.0
     idle_s: OptionalSeconds = 0.0
 

@@ -26,11 +26,23 @@ class FailedStart(Struct, forbid_unknown_fields=True):
     traceback: str = ""
 
 
+class Ready(Struct, forbid_unknown_fields=True):
+    """What the environment is, as far as its import tells.
+
+    Args:
+        title: its class's name; "" of a runner, which has no environment.
+        cancels: its class has a `cancel`. That may be a lie: a deadline holds who is asked.
+    """
+
+    title: str = ""
+    cancels: bool = False
+
+
 class Packet(Struct, forbid_unknown_fields=True):
     """Whatever a zygote may say; see `envhub_sandbox.zygote`."""
 
     nests: bool | None = None
-    ready: dict[str, str] | None = None
+    ready: Ready | None = None
     failed: FailedStart | None = None
     forked: Number | None = None
     refused: Number | None = None

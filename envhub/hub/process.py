@@ -173,6 +173,9 @@ class SessionProcess(ForkedProcess):
         channel: stream socket to it.
         output: what it prints, both streams; a pipe that never blocks us.
         broker: SOCK_SEQPACKET on which it asks for agent sandboxes; None if it may not.
+
+    Attributes:
+        cancels: its environment says that it can be asked to leave a call.
     """
 
     def __init__(
@@ -192,6 +195,15 @@ class SessionProcess(ForkedProcess):
         self.broker = broker
         self.receipt = Receipt("none", "", ())
         self.used = False
+        self.cancels = False
+
+    def ring(self) -> None:
+        """Have it look at its socket during a call. May be called from any thread."""
+        try:
+            if self.pidfd >= 0:
+                signal.pidfd_send_signal(self.pidfd, syscalls.DOORBELL)
+        except OSError:
+            pass  # it has ended; or we may not, and it is killed for its silence
 
     @contextmanager
     def held_to_protocol(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from envhub.batch import Outcome
-from envhub.errors import DeadlineExceeded, EnvhubError, SessionClosed, WorkerError
+from envhub.errors import Cancelled, DeadlineExceeded, EnvhubError, SessionClosed, WorkerError
 from envhub.hub import caps
 from envhub.hub.link import Link
 from envhub.hub.manifest import Manifest
@@ -59,6 +59,7 @@ class Session:
         place.tenure.opened()
         self._lock = anyio.Lock()
         self._closed = False
+        self._waiting: anyio.CancelScope | None = None  # a call, for a process
         self._described: Described | None = None
         self._begun: set[asyncio.Task[None]] = set()
 
@@ -233,6 +234,20 @@ class Session:
         """
         await self._call("close", Close)
 
+    def cancel(self) -> bool:
+        """Stop the call under way, which another task awaits; False if there is none.
+
+        An environment whose class has a `cancel` is asked to leave the call, and what `step`
+        then returns or raises is the reply. Where it has none, or has not answered within
+        `cancel_s`, its process is killed: the call raises Cancelled, and the next `reset`
+        gets a fresh one. Does not wait for either.
+        """
+        if self._link is not None and self._link.cancel(self._tenure.cancelled()):
+            return True
+        if self._waiting is not None:
+            self._waiting.cancel()
+        return self._waiting is not None
+
     def keep(self, count: int) -> None:
         """Note how many bytes are kept for the session outside of it: they count as its own."""
         if self._lease is not None:
@@ -300,9 +315,9 @@ class Session:
             return reply
 
     async def _call_process(self, stage: str, request: Callable[[int], Request]) -> Reply:
-        if stage == "reset" and self._needs_fresh_process():
-            await self._drop_process(ask=True)
-        link = await self._live_link(stage)
+        link, fresh = self._link, stage == "reset" and self._needs_fresh_process()
+        if fresh or link is None or not link.alive:
+            link = await self._wait_for_link(stage, fresh=fresh)
         if stage in ("reset", "step"):
             assert self._lease is not None
             self._lease.process.used = True
@@ -322,6 +337,21 @@ class Session:
     def _needs_fresh_process(self) -> bool:
         pristine = self.manifest.reset == "pristine"
         return pristine and self._lease is not None and self._lease.process.used
+
+    async def _wait_for_link(self, stage: str, *, fresh: bool) -> Link:
+        """Return the link to a live process, to another one if `fresh`, unless cancelled."""
+        link: Link | None = None
+        try:
+            with anyio.CancelScope() as self._waiting:
+                if fresh:
+                    await self._drop_process(ask=True)
+                link = await self._live_link(stage)
+            cancelled = self._waiting.cancel_called
+        finally:
+            self._waiting = None
+        if cancelled or link is None:
+            raise Cancelled(f"`{stage}` was cancelled while it waited for a process")
+        return link
 
     async def _live_link(self, stage: str) -> Link:
         if self._link is not None and not self._link.alive:

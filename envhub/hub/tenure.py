@@ -96,6 +96,10 @@ class Tenure:
             return call
         return episode
 
+    def cancelled(self) -> Deadline:
+        """Return when a call that is cancelled now must be answered."""
+        return Deadline("cancelled", "cancel_s", self._allowed["cancel_s"], time.monotonic())
+
     def end(self, stage: str, reply: Reply | None = None, *, lost: bool = False) -> None:
         """End a call.
 

@@ -71,6 +71,7 @@ class Worker:
         self._going: asyncio.Task[None] | None = None
         self._tail = Tail(launched.output)
         self._nests = False
+        self._cancels = False
         self.alive = True
         self.wedged = False  # it did not fork in time, and is not asked again
         launched.control.setblocking(False)
@@ -191,6 +192,7 @@ class Worker:
             output=ends.output,
             broker=ends.broker,
         )
+        process.cancels = self._cancels
         self._adopt(number, process)
         try:
             layers = await hear_hello(process.channel, self._name, deadline_s)
@@ -328,6 +330,7 @@ class Worker:
         elif packet.failed is not None:
             self._fail_start(self._start_error(packet.failed))
         elif packet.ready is not None:
+            self._cancels = packet.ready.cancels
             if not self._starting.done():
                 self._starting.set_result(None)
         elif packet.forked is not None:

@@ -113,6 +113,19 @@ class Close(Message, frozen=True):
     op: Op
 
 
+class Cancel(Message, frozen=True):
+    """Have the environment leave a call early, which is answered all the same.
+
+    The one message that comes during a call, and has no reply. A signal rings for it: see
+    `envhub_sandbox.syscalls.DOORBELL`. Sent only to those who said that they `cancel`.
+
+    Args:
+        op: of the call. One that is answered already has nothing to leave.
+    """
+
+    op: Op
+
+
 # ---------------------------------------------------------------- session process to hub
 
 
@@ -258,12 +271,14 @@ class AgentEnded(Message, frozen=True):
 
 
 Request = Describe | Reset | Step | Continue | GetState | Invoke | Close
+FromHub = Request | Cancel
 Reply = Described | Observed | Finished | StateRead | Invoked | Closed | Failed
 BrokerRequest = OpenAgent | KillAgent
 BrokerReply = AgentOpened | AgentRefused | AgentEnded
 
 _ENCODER = Encoder()
 REQUESTS: Decoder[Request] = Decoder(Request)
+FROM_HUB: Decoder[FromHub] = Decoder(FromHub)
 REPLIES: Decoder[Reply] = Decoder(Reply)
 BROKER_REQUESTS: Decoder[BrokerRequest] = Decoder(BrokerRequest)
 BROKER_REPLIES: Decoder[BrokerReply] = Decoder(BrokerReply)

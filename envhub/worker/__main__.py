@@ -41,10 +41,11 @@ def main() -> None:
             environment, signature, on_loop = load(spec)
         except Exception as error:
             raise hidden.told(error) from None
-        loaded.shell = session.shell_for(on_loop)
-        loaded.answering = Answering(environment, signature, limits.frame_bytes)
+        answering = Answering(environment, signature, limits.frame_bytes)
+        loaded.shell = session.shell_for(on_loop, cancels=answering.cancels)
+        loaded.answering = answering
         rehearsal.run(loaded.shell)
-        return {"title": environment.__name__}
+        return {"title": environment.__name__, "cancels": answering.cancels}
 
     def begin(descriptors: list[int]) -> None:
         session.run(loaded.shell, loaded.answering, descriptors)

@@ -51,6 +51,7 @@ from envhub.worker import hidden, parts
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 Work = Generator[Call, Any, Reply]
+By = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 _COMMON_OPTIONS = ("seed", "episode_id")
 
 
@@ -61,6 +62,10 @@ class Answering:
         environment: its class, called without arguments.
         signature: what its annotations say.
         frame_bytes: longest reply.
+
+    Attributes:
+        cancels: whether the environment can be asked to leave a call.
+        by: makes the calls of `answer`; None calls right away.
     """
 
     def __init__(
@@ -72,6 +77,8 @@ class Answering:
         self._environment: Any = None
         self._in_episode = False
         self._has_parts = parts.has(environment)
+        self.cancels = callable(getattr(environment, "cancel", None))
+        self.by: By | None = None
         self._parts: Any = None  # of a step that is under way
 
     def framed(self, reply: Reply) -> bytes:
@@ -89,7 +96,10 @@ class Answering:
             while True:
                 try:
                     function, arguments, options = call
-                    result = function(*arguments, **options)
+                    if self.by is None:
+                        result = function(*arguments, **options)
+                    else:
+                        result = self.by(function, arguments, options)
                 except BaseException as error:
                     call = work.throw(error)
                 else:
@@ -120,6 +130,10 @@ class Answering:
             return reply
         except BaseException as error:
             return failed(request.op, error)
+
+    def cancel(self) -> Any:
+        """Ask the environment to leave the call it is in; what it returns may be awaitable."""
+        return self._environment.cancel() if self._environment is not None else None
 
     def _work(self, request: Request) -> Work:
         match request:

@@ -90,7 +90,8 @@ def hosted(made: Made, folder: str) -> tuple[type, Signature, bool]:
         "production": _mode(made) == "production",
         "__doc__": known and known.__doc__,
     }
-    environment = type(name, (_Hosted,), body)
+    cancel = getattr(known, "cancel", None)
+    environment = type(name, (_Cancelling if callable(cancel) else _Hosted,), body)
     reset_options = schema.names(_method(known, "reset"), skip=1) if known else None
     signature = Signature(
         _ActionCodec(made.action),
@@ -102,6 +103,7 @@ def hosted(made: Made, folder: str) -> tuple[type, Signature, bool]:
     )
     lists_tools = made.action in map(_tool, _TOOL_ACTIONS)
     waits = known is None or any(_overrides(known, name) for name in ("reset", "step"))
+    waits = waits or inspect.iscoroutinefunction(cancel)
     on_loop = lists_tools or waits or hasattr(known, "mcp_session")
     return environment, signature, on_loop
 
@@ -174,6 +176,13 @@ class _Hosted:
     async def _call_async(self, name: str, *arguments: Any, **options: Any) -> Any:
         await self._tools.converse()
         return await self._call(name, *arguments, **options)
+
+
+class _Cancelling(_Hosted):
+    """One whose class has a `cancel`."""
+
+    def cancel(self) -> Any:
+        return self._theirs.cancel()
 
 
 class _ActionCodec(ModelCodec):

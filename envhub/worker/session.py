@@ -53,20 +53,25 @@ def serve(shell: Shell, answering: Answering, descriptors: list[int]) -> None:
 
 
 def is_async(environment: type) -> bool:
-    """Whether the class has a reset or a step of its own that must be awaited."""
-    names = ("reset", "step", "reset_async", "step_async", "close")
+    """Whether the class has a reset, a step… of its own that must be awaited."""
+    names = ("reset", "step", "reset_async", "step_async", "close", "cancel")
     methods = [getattr(environment, name, None) for name in names]
     kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
     return any(is_kind(method) for is_kind in kinds for method in methods)
 
 
-def shell_for(on_loop: bool) -> Shell:
+def shell_for(on_loop: bool, *, cancels: bool) -> Shell:
     """Return what serves environments; touched in the zygote, so that forks share it.
 
     Args:
         on_loop: on an event loop, for those that have `async` methods.
+        cancels: also hear the hub during a call, for those that have a `cancel`.
     """
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if not on_loop and cancels:
+        from envhub.worker import cancelling
+
+        return cancelling.serve
     if not on_loop:
         return _serve
     from envhub.worker import loop  # asyncio costs a megabyte; most do without

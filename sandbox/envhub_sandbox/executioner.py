@@ -7,6 +7,7 @@ of their own, cannot signal it. What is orphaned comes to it, for it is a subrea
 
 There is one above each worker, as the launcher; and one above each session, as the process
 that the zygote forked and the hub holds. SIGTERM is its order, also by the parent's death.
+What rings for the session's process rings here, and is passed on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from . import syscalls
 from .errors import LayerFailed
 
 _PR_SET_CHILD_SUBREAPER = 36
-_ORDERS = (signal.SIGTERM, signal.SIGCHLD)
+_ORDERS = (signal.SIGTERM, signal.SIGCHLD, syscalls.DOORBELL)
 _REMOVE_S = 30.0
 
 
@@ -66,6 +67,8 @@ def watch(child: int, folder: str) -> NoReturn:
             status = ended[1] if ended[0] == child else status
         if order == signal.SIGTERM:
             break
+        if order == syscalls.DOORBELL and status is None:  # nobody else reaps it
+            os.kill(child, syscalls.DOORBELL)
     try:
         os.kill(-1, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):

@@ -314,6 +314,10 @@ def rehearse_fork() -> None:
         _after_fork_in_child()
 
 
+# A word for a session's process during a call. Ignored where nobody listens, also by default.
+DOORBELL = signal.SIGURG
+
+
 def write_file(path: str, text: str) -> None:
     """Write a small file of /proc in one call, without buffers."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)

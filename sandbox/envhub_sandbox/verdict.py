@@ -26,6 +26,7 @@ Cause = Literal[
     "memory_limit",  # killed by its owner, or by a control group: all of it used too much
     "process_limit",  # killed by its owner: too many processes and threads
     "protocol",  # killed by its owner: sent what is not a message
+    "cancelled",  # killed by its owner: its call was cancelled
     "closed",  # killed by its owner: no longer needed
     "worker_lost",  # went with its zygote
 ]
@@ -38,6 +39,7 @@ OwnReason = Literal[
     "memory_limit",
     "process_limit",
     "protocol",
+    "cancelled",
     "closed",
     "worker_lost",
 ]
@@ -131,6 +133,9 @@ class Verdict:
                 return f"ran {self.observed:g} processes and threads, allowed {self.allowed:g}"
             case "protocol":
                 return "killed for breaking the protocol"
+            case "cancelled":
+                kept = f", and it did not stop by itself{self._numbers(_seconds)}"
+                return f"killed because the call was cancelled{kept if self.limit else ''}"
             case "closed":
                 return "closed"
             case "worker_lost":

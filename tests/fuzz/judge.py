@@ -18,7 +18,7 @@ COMPARED_BYTES = 1 << 20
 # what the door says for what the other shells say
 CAUSES = {
     "protocol": "worker_lost", "exited": "worker_lost", "signalled": "worker_lost",
-    "worker_lost": "worker_lost", "deadline": "deadline_exceeded",
+    "worker_lost": "worker_lost", "cancelled": "cancelled", "deadline": "deadline_exceeded",
     "output_limit": "limit_exceeded", "RemoteProtocolError": "remote_protocol",
     "EnvironmentFailed": "environment_failed", "InvalidAction": "invalid_action",
     "InvalidOption": "invalid_option", "ResetNeeded": "reset_needed", "UsageError": "usage",

@@ -12,6 +12,7 @@ from envhub.wire import messages
 from envhub.wire.messages import (
     BROKER_REPLIES,
     BROKER_REQUESTS,
+    FROM_HUB,
     REPLIES,
     REQUESTS,
     Message,
@@ -21,6 +22,7 @@ from envhub.wire.messages import (
 
 CHANNELS = [
     (REQUESTS, messages.Request),
+    (FROM_HUB, messages.FromHub),
     (REPLIES, messages.Reply),
     (BROKER_REQUESTS, messages.BrokerRequest),
     (BROKER_REPLIES, messages.BrokerReply),
@@ -90,6 +92,11 @@ def test_arbitrary_bytes_are_a_message_or_a_protocol_error(decoder: Any, data: b
 def test_a_request_that_is_not_exactly_one_is_refused(fields: Any) -> None:
     with pytest.raises(RemoteProtocolError):
         decode(REQUESTS, msgspec.msgpack.encode(fields))
+
+
+def test_a_cancel_is_refused_where_nobody_has_said_that_he_cancels() -> None:
+    with pytest.raises(RemoteProtocolError):
+        decode(REQUESTS, encode(messages.Cancel(1)))
 
 
 def test_bytes_after_a_message_are_refused() -> None:

@@ -118,7 +118,7 @@ class Lane:
     def cancel(self, op: int) -> None:
         """Stop a call that is not answered yet."""
         if op == self._running and self._session is not None:
-            self._session.cancel()  # type: ignore[attr-defined]
+            self._session.cancel()
         for request in self._waiting:
             if request.op == op:
                 self._waiting.remove(request)
