@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from envhub.wire import native
 from tests.protocol.raw import Raw, key, packed, unpacked
@@ -208,3 +209,45 @@ def test_a_lost_process_is_an_error_and_a_reset_begins_anew(url: str) -> None:
         assert (lost.code, lost.details["verdict"]) == ("worker_lost", "exited")
         assert needed.code == "reset_needed"
         assert isinstance(begun, native.Observed)
+
+
+def test_a_call_that_runs_is_stopped_and_its_process_with_it(url: str) -> None:
+    with Raw(url) as client:
+        opened(client, environment="probe")
+        client.say(native.Step(1, 2, 1, packed(code="import time; time.sleep(60)")))
+        client.say(native.Cancel(1, 2))
+        stopped = client.hear()
+        client.say(reset(1, 3, 2))
+
+        assert (stopped.op, stopped.code) == (2, "cancelled")
+        assert isinstance(client.hear(), native.Observed)
+
+
+def test_a_call_that_has_not_begun_never_does(url: str) -> None:
+    with Raw(url) as client:
+        opened(client)
+        client.say(step(2, takes_s=0.3), step_unacked(3), native.Cancel(1, 3))
+        stopped, first = client.hear(), client.hear()
+        client.say(native.Step(1, 4, 3, packed(text="c")))
+
+        assert (stopped.op, stopped.code) == (3, "cancelled")
+        assert [steps(first), steps(client.hear())] == [1, 2]
+
+
+def test_what_is_over_is_not_stopped(url: str) -> None:
+    with Raw(url) as client:
+        opened(client)
+        client.say(native.Cancel(1, 1), native.Cancel(1, 99), step(2))
+
+        assert steps(client.hear()) == 1
+
+
+def test_a_handshake_without_the_protocols_name_is_refused(url: str) -> None:
+    with (
+        pytest.raises(InvalidStatus) as caught,
+        connect(f"ws{url.removeprefix('http')}/v1/connect", proxy=None),
+    ):
+        pass
+
+    assert caught.value.response.status_code == 400
+    assert b"envhub.v1" in (caught.value.response.body or b"")

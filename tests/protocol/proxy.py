@@ -1,0 +1,89 @@
+"""A TCP proxy that cuts connections where a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+
+class Cutter:
+    """Passes bytes on, and tears each connection after so many of them, both ways together.
+
+    Args:
+        url: of the server.
+        after: bytes after which the first connection is cut, the second, …; none is cut
+            when these are used up.
+    """
+
+    def __init__(self, url: str, after: Iterable[int]) -> None:
+        self.move(url)
+        self._refusing = False
+        self._after = iter(after)
+        self._open: set[asyncio.StreamWriter] = set()
+        self.cuts = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        if self._refusing:
+            writer.transport.abort()
+            return
+        theirs, ours = await asyncio.open_connection(*self._server)
+        left = next(self._after, None)
+        ends = {writer, ours}
+        self._open |= ends
+        budget = [left]
+        passing = [
+            asyncio.ensure_future(self._pass(source, sink, budget))
+            for source, sink in ((reader, ours), (theirs, writer))
+        ]
+        await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.transport.abort()
+        for task in passing:
+            task.cancel()
+            with suppress(asyncio.CancelledError, OSError):
+                await task
+        self._open -= ends
+
+    def move(self, url: str) -> None:
+        """Pass further connections on to another server."""
+        parts = urlsplit(url)
+        self._server = parts.hostname, parts.port
+
+    def refuse(self, refusing: bool) -> None:
+        """Have further connections torn at once, or no longer."""
+        self._refusing = refusing
+
+    def cut(self) -> None:
+        """Tear every connection now."""
+        for end in list(self._open):
+            end.transport.abort()
+
+    async def _pass(
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        budget: list[int | None],
+    ) -> None:
+        while data := await source.read(65536):
+            if budget[0] is not None:
+                data = data[: budget[0]]
+                budget[0] -= len(data)
+            sink.write(data)
+            await sink.drain()
+            if budget[0] == 0:
+                self.cuts += 1
+                return
+
+
+@asynccontextmanager
+async def cutting(url: str, after: Iterable[int] = ()) -> AsyncIterator[tuple[str, Cutter]]:
+    """Hold a proxy; yield its address, and itself."""
+    cutter = Cutter(url, after)
+    server = await asyncio.start_server(cutter.serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}", cutter
+        cutter.cut()
