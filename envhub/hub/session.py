@@ -57,7 +57,7 @@ class Session:
         self._link: Link | None = Link(lease.process)
         place.on_close(self.aclose)
         place.tenure.opened()
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._closed = False
         self._waiting: anyio.CancelScope | None = None  # a call, for a process
         self._described: Described | None = None
