@@ -53,10 +53,14 @@ if TYPE_CHECKING:
 @click.option("--launcher", type=click.Choice(["auto", "bubblewrap", "built-in"]),
               default="auto", show_default=True, help="What builds the sandbox.")  # fmt: skip
 @click.option("--max-sessions", type=click.IntRange(1), metavar="N",
-              help="At once; by default what memory and descriptors allow.")  # fmt: skip
+              help="At once; by default what memory, descriptors and processes "
+                   "allow.")  # fmt: skip
 @click.option("--queue-s", type=click.FloatRange(0), default=30.0, show_default=True,
               metavar="SECONDS", help="How long a client waits for a place before it is "
                                       "refused.")  # fmt: skip
+@click.option("--queue", "queue_max", type=click.IntRange(0), default=1024, show_default=True,
+              metavar="N", help="How many may wait for one; they are served in turn, one "
+                                "of each address.")  # fmt: skip
 @click.option("--cap", "caps", multiple=True, metavar="LIMIT=N",
               help="The most that a manifest may ask for, such as memory_bytes=512M or "
                    "step_s=10; any key of [limits] and [deadlines].")  # fmt: skip
@@ -94,6 +98,7 @@ def serve(
     launcher: str,
     max_sessions: int | None,
     queue_s: float,
+    queue_max: int,
     caps: tuple[str, ...],
     memory_floor: str | None,
     cgroup: str,
@@ -134,6 +139,7 @@ def serve(
         launcher=launcher,
         max_sessions=max_sessions,
         queue_s=queue_s,
+        queue_max=queue_max,
         caps=limits.parse(caps),
         memory_floor_bytes=limits.size(memory_floor) if memory_floor else None,
         cgroup=cgroup,
@@ -219,8 +225,8 @@ def _banner(hub: Hub, root: str, door: dict[str, Any], port: int, receipt: Recei
         click.secho("INSECURE: whoever reaches it may use it", fg="red", bold=True)
     names = hub.catalog.names()
     click.echo(
-        f"envhub {envhub.__version__} · isolation {walls(receipt)} · {hub.max_sessions} places"
-        f" · memory held by {hub.memory_control}"
+        f"envhub {envhub.__version__} · isolation {walls(receipt)} · {hub.max_sessions} places,"
+        f" by {hub.places_bound_by} · memory held by {hub.memory_control}"
     )
     for name in names:
         at_root = f"   also at {address}" if name == root else ""

@@ -22,6 +22,11 @@ def hub_of(connection: HTTPConnection) -> Hub:
     return hub
 
 
+def client_of(connection: HTTPConnection) -> str:
+    """Return what clients are served in turn by: the address of the peer."""
+    return connection.client.host if connection.client else ""
+
+
 def manifest_of(connection: HTTPConnection) -> Manifest:
     """Return the manifest of the environment that the URL names.
 

@@ -113,6 +113,7 @@ def connect(app: Starlette, hub: Hub) -> None:
     app.state.hub = hub
     app.state.sessions = KeptSessions(hub)
     app.state.lanes = Lanes(hub)
+    hub.every_look(app.state.sessions.forget_idle)
     app.state.applications = Applications(hub)
 
 

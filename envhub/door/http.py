@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from envhub.door import bodies, openapi
-from envhub.door.address import app_of, hub_of, manifest_of
+from envhub.door.address import app_of, client_of, hub_of, manifest_of
 from envhub.door.frames import EPISODE_LOST, FAILURES, Failure, cause_of, is_loss
 from envhub.door.kept import SCHEMA, KeptSessions
 from envhub.door.splice import json_array, json_object
@@ -238,7 +238,9 @@ async def in_fresh_session(
     """Return what `use` makes of a session that is opened for it, and closed after it."""
 
     async def work() -> Response:
-        session = await hub_of(request).open(name, schema=request.headers.get(SCHEMA))
+        session = await hub_of(request).open(
+            name, schema=request.headers.get(SCHEMA), client=client_of(request)
+        )
         tier = session.receipt.tier
         try:
             response = await use(session)

@@ -2,21 +2,21 @@
 
 A client makes one by POST /mcp, attaches a WebSocket to it by its id, and calls tools over
 HTTP meanwhile, or steps it there. One that crashes never closes it; so a session that nobody
-is attached to, and nobody has called for a while, goes when another is wanted.
+is attached to, and nobody has called for a while, is closed: the hub looks for such.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
 
-from envhub.door.address import hub_of, manifest_of
+from envhub.door.address import client_of, hub_of, manifest_of
 
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub
@@ -52,8 +52,9 @@ class Kept:
         attached: a WebSocket has it.
         closing: it is closed as soon as none has.
         episode: of the session.
-        used: when, on the monotonic clock.
+        clock: the monotonic one.
         calls: that are under way.
+        used: when.
     """
 
     key: str
@@ -62,8 +63,16 @@ class Kept:
     attached: bool = False
     closing: bool = False
     episode: Episode = field(default_factory=Episode)
-    used: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
     calls: int = 0
+    used: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.touch()
+
+    def touch(self) -> None:
+        """Note that it is used now."""
+        self.used = self.clock()
 
     @contextmanager
     def in_use(self) -> Iterator[Session]:
@@ -73,7 +82,7 @@ class Kept:
             yield self.session
         finally:
             self.calls -= 1
-            self.used = time.monotonic()
+            self.touch()
 
 
 class KeptSessions:
@@ -81,19 +90,22 @@ class KeptSessions:
 
     Args:
         hub: where they are opened.
+        clock: the monotonic one.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, clock: Callable[[], float] = time.monotonic) -> None:
         self._hub = hub
+        self._clock = clock
         self._kept: dict[str, Kept] = {}
 
-    async def create(self, name: str, schema: str | None = None) -> Kept:
+    async def create(self, name: str, schema: str | None = None, client: str = "") -> Kept:
         """Open a session of an environment.
 
         Args, Raises: as `Hub.open`.
         """
-        await self._forget_idle()
-        return self.adopt(name, await self._hub.open(name, schema=schema))
+        await self.forget_idle()
+        session = await self._hub.open(name, schema=schema, client=client)
+        return self.adopt(name, session)
 
     def adopt(self, name: str, session: Session, episode: Episode | None = None) -> Kept:
         """Give an open session an id.
@@ -104,7 +116,15 @@ class KeptSessions:
             episode: of a session that is a WebSocket's own, and ends with that.
         """
         attached = episode is not None
-        kept = Kept(str(uuid.uuid4()), name, session, attached, attached, episode or Episode())
+        kept = Kept(
+            str(uuid.uuid4()),
+            name,
+            session,
+            attached,
+            closing=attached,
+            episode=episode or Episode(),
+            clock=self._clock,
+        )
         self._kept[kept.key] = kept
         return kept
 
@@ -113,7 +133,7 @@ class KeptSessions:
         kept = self._kept.get(key)
         if kept is None or kept.name != name:
             return None
-        kept.used = time.monotonic()
+        kept.touch()
         return kept
 
     def attach(self, name: str, key: str) -> Kept:
@@ -133,7 +153,7 @@ class KeptSessions:
     async def detach(self, kept: Kept) -> None:
         """Note that the WebSocket is gone; close the session if that was wanted meanwhile."""
         kept.attached = False
-        kept.used = time.monotonic()
+        kept.touch()
         if kept.closing:
             await self.close(kept)
 
@@ -143,8 +163,9 @@ class KeptSessions:
         if not kept.attached and self._kept.pop(kept.key, None) is not None:
             await kept.session.aclose()
 
-    async def _forget_idle(self) -> None:
-        before = time.monotonic() - IDLE_S
+    async def forget_idle(self) -> None:
+        """Close those that nobody is attached to and nobody has called for `IDLE_S`."""
+        before = self._clock() - IDLE_S
         for kept in list(self._kept.values()):
             if not (kept.attached or kept.calls) and kept.used < before:
                 await self.close(kept)
@@ -159,6 +180,7 @@ class Caller:
         sessions: those with an id.
         name: of the environment.
         schema: digest that the client holds it to.
+        client: the peer's address, by which clients are served in turn.
         session: of this connection; None over HTTP.
         kept: the same with its id, once it has one.
         episode: of that session.
@@ -168,6 +190,7 @@ class Caller:
     sessions: KeptSessions
     name: str
     schema: str | None = None
+    client: str = ""
     session: Session | None = None
     kept: Kept | None = None
     episode: Episode = field(default_factory=Episode)
@@ -176,16 +199,17 @@ class Caller:
     def of(cls, connection: HTTPConnection) -> Caller:
         """Return who asks on a connection that names an environment. Raises: `manifest_of`."""
         name, sessions = manifest_of(connection).name, connection.app.state.sessions
-        return cls(hub_of(connection), sessions, name, connection.headers.get(SCHEMA))
+        schema = connection.headers.get(SCHEMA)
+        return cls(hub_of(connection), sessions, name, schema, client_of(connection))
 
     async def open(self) -> Session:
         """Open a session for this connection. Raises: as `Hub.open`."""
-        self.session = await self.hub.open(self.name, schema=self.schema)
+        self.session = await self.hub.open(self.name, schema=self.schema, client=self.client)
         return self.session
 
     async def create(self) -> Kept:
         """Open a session with an id. Raises: as `Hub.open`."""
-        return await self.sessions.create(self.name, self.schema)
+        return await self.sessions.create(self.name, self.schema, self.client)
 
     def attach(self, key: str) -> Session:
         """Have the session of that id for this connection.

@@ -136,7 +136,9 @@ async def _session(caller: Caller, key: Any) -> AsyncIterator[Session]:
         with _kept(caller, key).in_use() as session:
             yield session
     else:
-        async with caller.hub.session(caller.name, schema=caller.schema) as session:
+        async with caller.hub.session(
+            caller.name, schema=caller.schema, client=caller.client
+        ) as session:
             yield session
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +13,10 @@ import psutil
 
 from envhub.batch import Batch
 from envhub.errors import CapacityError, EnvhubError, HubForked, UsageError
+from envhub.hub import budgets, schemas
 from envhub.hub import caps as limits
-from envhub.hub import schemas
+from envhub.hub.admission import QUEUE_MAX, QUEUE_S, Admission
+from envhub.hub.budgets import Bound
 from envhub.hub.catalog import Catalog, search_path
 from envhub.hub.grants import NOTHING, Grant
 from envhub.hub.manifest import Manifest
@@ -29,10 +30,6 @@ from envhub.wire.messages import Described
 from envhub_sandbox import cgroups
 from envhub_sandbox.cgroups import Cgroups
 
-_SESSION_DESCRIPTORS = 8  # at most, with agent sandboxes
-_SESSION_BYTES = 6 * 1024 * 1024  # a coding session's three processes; others take a third
-_SPARE_DESCRIPTORS = 128  # for workers, the front door's listeners, and the user's program
-_QUEUE_S = 30.0
 _FLOOR_BYTES = 512 * 1024 * 1024  # kept free of the machine's memory; a twentieth, if less
 
 
@@ -54,8 +51,9 @@ class Hub:
         allow_unprotected_agent_code: with isolation "none", let environments run agent code
             that may then do on this machine all that this user may.
         launcher: "auto", "bubblewrap" or "built-in".
-        max_sessions: at once; None counts what descriptors and memory allow.
-        queue_s: how long `open` waits for a place.
+        max_sessions: at once; None counts what memory, descriptors and processes allow.
+        queue_s: how long `open` waits for a place, or for memory.
+        queue_max: how many may wait for one, of all clients.
         caps: the most that a manifest may ask for, by the name of the limit: any key of
             `[limits]` (but `niceness`) and `[deadlines]`. What asks for more gets the cap;
             `Session.limits` says what is in force.
@@ -83,7 +81,8 @@ class Hub:
         allow_unprotected_agent_code: bool = False,
         launcher: str = "auto",
         max_sessions: int | None = None,
-        queue_s: float = _QUEUE_S,
+        queue_s: float = QUEUE_S,
+        queue_max: int = QUEUE_MAX,
         caps: Mapping[str, float] | None = None,
         memory_floor_bytes: int | None = None,
         variables: Iterable[str] = (),
@@ -96,11 +95,12 @@ class Hub:
         if max_sessions is not None and max_sessions < 1:
             raise UsageError(f"`max_sessions` must be 1 or more, and is {max_sessions}")
         self._max_sessions = max_sessions
-        self._queue_s = queue_s
         self._caps = limits.checked(caps or {})
         if memory_floor_bytes is None:
             memory_floor_bytes = min(_FLOOR_BYTES, psutil.virtual_memory().total // 20)
         self._watchdog = Watchdog(memory_floor_bytes)
+        self._admission = Admission(self._watchdog, queue_s=queue_s, queue_max=queue_max)
+        self._bound_by: Bound = "max_sessions"
         self._variables = frozenset([variables] if isinstance(variables, str) else variables)
         self._unprotected = allow_unprotected_agent_code
         self._cgroup = cgroup
@@ -108,7 +108,7 @@ class Hub:
         self._pools: dict[str, Pool] = {}
         self._described: dict[str, Described] = {}
         self._taken: set[Place] = set()
-        self._waiting: set[anyio.CancelScope] = set()  # for a place
+        self._looking: list[Callable[[], Awaitable[None]]] = []
         self._stack = AsyncExitStack()
         self._open = False
         self._owner = os.getpid()
@@ -116,12 +116,25 @@ class Hub:
     @property
     def active_sessions(self) -> int:
         """How many places are taken."""
-        return int(self._places.statistics().borrowed_tokens) if self._open else 0
+        return self._admission.taken
+
+    @property
+    def waiting_sessions(self) -> int:
+        """How many wait for one."""
+        return self._admission.waiting
 
     @property
     def max_sessions(self) -> int:
         """How many there are."""
-        return int(self._places.total_tokens)
+        return self._admission.places
+
+    @property
+    def places_bound_by(self) -> Bound:
+        """What they are bound by: "memory", "descriptors", "processes" or "max_sessions".
+
+        Known once the hub is open.
+        """
+        return self._bound_by
 
     @property
     def memory_control(self) -> str:
@@ -137,11 +150,12 @@ class Hub:
         Raises:
             UsageError: the control group that was named cannot be used.
         """
-        _raise_descriptor_limit()
+        budgets.raise_descriptor_limit()
         self._watchdog.cgroups = _place_for_groups(self._cgroup)
-        self._places = anyio.CapacityLimiter(self._max_sessions or _affordable_sessions())
+        places, self._bound_by = budgets.places(self._max_sessions)
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._open = True
+        self._admission.open(places)
         self._tasks.start_soon(self._look_after)
         return self
 
@@ -158,8 +172,7 @@ class Hub:
         self._open = False
         if os.getpid() != self._owner:
             return  # a fork of the hub's process owns nothing of it
-        for scope in self._waiting:
-            scope.cancel()
+        self._admission.refuse()
         failed: list[Exception] = []
 
         async def close(what: Place | Pool | AsyncExitStack | Watchdog) -> None:
@@ -184,36 +197,40 @@ class Hub:
 
     @asynccontextmanager
     async def session(
-        self, name: str, *, schema: Pinned | None = None
+        self, name: str, *, schema: Pinned | None = None, client: str = ""
     ) -> AsyncIterator[Session]:
         """Hold a session of environment `name` for the length of the block.
 
         Args, Raises: as `open`.
         """
-        session = await self.open(name, schema=schema)
+        session = await self.open(name, schema=schema, client=client)
         try:
             yield session
         finally:
             await session.aclose()
 
-    async def open(self, name: str, *, schema: Pinned | None = None) -> Session:
+    async def open(
+        self, name: str, *, schema: Pinned | None = None, client: str = ""
+    ) -> Session:
         """Return a session of environment `name`; its owner closes it.
 
         Args:
             name: of the environment.
             schema: what its types must look like: a digest, or a document as `envhub schema`
                 prints it.
+            client: who asks, by any name. While places are short clients are served in turn,
+                however many each of them asks for.
 
         Raises:
             SchemaMismatch: they look otherwise.
             UnknownEnvironment: there is none of that name; the hint has the nearest.
             ManifestError: its manifest is not valid.
-            CapacityError: no place became free in time, memory is short, or the hub is
-                closing.
+            CapacityError: no place became free in time, too many wait for one, memory is
+                short, or the hub is draining or closing.
             SandboxError: a layer of isolation is missing; the hint says what to do.
             WorkerStartFailed: the environment cannot be imported.
         """
-        place = await self.reserve(name)
+        place = await self.reserve(name, client)
         try:
             lease = await place.lease()
             session = Session(place, lease)
@@ -225,42 +242,30 @@ class Hub:
             raise
         return session
 
-    async def reserve(self, name: str) -> Place:
+    async def reserve(self, name: str, client: str = "") -> Place:
         """Return a place for a session of environment `name`, without a process yet.
 
-        Raises: as `open`.
+        Args, Raises: as `open`.
         """
         self.check_owner()
-        self._check_memory()
         pool = self._pool(name)
-        holder = object()
-        waiting = anyio.move_on_after(self._queue_s)
-        self._waiting.add(waiting)
-        try:
-            with waiting:
-                await self._places.acquire_on_behalf_of(holder)
-        finally:
-            self._waiting.discard(waiting)
-        if not self._open:
-            if not waiting.cancelled_caught:
-                self._places.release_on_behalf_of(holder)
-            raise CapacityError("the hub is closing")
-        if waiting.cancelled_caught:
-            active, limit = self.active_sessions, self.max_sessions
-            raise CapacityError(
-                f"no place within {self._queue_s:g} s: {active} of {limit} sessions are open",
-                active=active,
-                limit=limit,
-                hint="close sessions, or raise max_sessions",
-            )
+        turn = await self._admission.take(client)
 
         def release() -> None:
             self._taken.discard(place)
-            self._places.release_on_behalf_of(holder)
+            self._admission.give_back(turn)
 
         place = Place(pool, release)
         self._taken.add(place)
         return place
+
+    def every_look(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Have `call` awaited about twice a second while the hub is open.
+
+        Args:
+            call: closes sessions, say; an EnvhubError in it is nobody's concern.
+        """
+        self._looking.append(call)
 
     async def describe(self, name: str) -> Described:
         """Return the schemas and options of environment `name`.
@@ -335,34 +340,26 @@ class Hub:
     def _grant(self, name: str) -> Grant:
         return self._grants.get(name, NOTHING)
 
-    def _check_memory(self) -> None:
-        if self._watchdog.is_short:
-            left = self._watchdog.available_bytes // 1024**2
-            kept = self._watchdog.floor_bytes // 1024**2
-            raise CapacityError(
-                f"the machine is short of memory: {left} MiB are left, {kept} are kept free",
-                active=self.active_sessions,
-                limit=self.max_sessions,
-                hint="close sessions, or lower memory_floor_bytes",
-            )
-
     async def _look_after(self) -> None:
         """Hold, again and again, what the kernel does not: clocks, and memory of sessions."""
         while True:
             await anyio.sleep(LOOK_S)
             for place in [place for place in self._taken if place.look()]:
-                self._tasks.start_soon(_close_idle, place)
+                self._tasks.start_soon(_quietly, place.aclose)
+            for call in self._looking:
+                self._tasks.start_soon(_quietly, call)
             try:
                 await self._watchdog.look()
             except OSError:
                 pass  # no descriptor is free to look with; there may be at the next look
+            self._admission.look()
 
 
-async def _close_idle(place: Place) -> None:
+async def _quietly(call: Callable[[], Awaitable[None]]) -> None:
     try:
-        await place.aclose()
+        await call()
     except EnvhubError:
-        pass  # its environment could not close, and nobody is here to be told
+        pass  # an environment could not close, say, and nobody is here to be told
 
 
 def _place_for_groups(cgroup: str) -> Cgroups | None:
@@ -372,17 +369,3 @@ def _place_for_groups(cgroup: str) -> Cgroups | None:
         return cgroups.find("" if cgroup == "auto" else cgroup)
     except OSError as error:
         raise UsageError(f"the control group `{cgroup}` cannot be used: {error}") from error
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _affordable_sessions() -> int:
-    """Return how many sessions descriptors and memory allow, at the dear end of the price."""
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    by_descriptors = (descriptors - _SPARE_DESCRIPTORS) // _SESSION_DESCRIPTORS
-    by_memory = psutil.virtual_memory().available // _SESSION_BYTES
-    return int(max(1, min(by_descriptors, by_memory)))

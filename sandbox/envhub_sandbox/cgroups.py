@@ -200,6 +200,26 @@ def find(named: str = "") -> Cgroups | None:
         return None  # it looked like ours, and is not
 
 
+def processes_left() -> Iterator[int]:
+    """Yield how many more processes our group, and each above it that is seen, may have."""
+    with suppress(OSError, ValueError):
+        mounts = [m for m in _mounts() if not m.controllers or "pids" in m.controllers]
+        for line in _lines("/proc/self/cgroup"):
+            _, controllers, group = line.split(":", 2)
+            for mount in mounts:
+                if mount.controllers == frozenset(filter(None, controllers.split(","))):
+                    yield from _processes_left(mount, group)
+
+
+def _processes_left(mount: Mount, group: str) -> Iterator[int]:
+    folder = mount.at if "/.." in group else mount.folder(group)
+    while folder.is_relative_to(mount.at):
+        with suppress(OSError, ValueError):  # the root group has no limit; another says "max"
+            allowed = int((folder / "pids.max").read_text())
+            yield allowed - int((folder / "pids.current").read_text())
+        folder = folder.parent
+
+
 def _named(mounts: list[Mount], group: str) -> Cgroups:
     for mount in mounts:
         folder = mount.folder(group)

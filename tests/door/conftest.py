@@ -99,11 +99,14 @@ class ScriptedHub:
         self._play = play
         self._opening = opening
 
-    async def open(self, name: str, *, schema: Any = None) -> ScriptedSession:
+    async def open(self, name: str, *, schema: Any = None, client: str = "") -> ScriptedSession:
         if self._opening is not None:
             await self._opening()
         self.sessions.append(ScriptedSession(self._play))
         return self.sessions[-1]
+
+    def every_look(self, call: Callable[[], Awaitable[None]]) -> None:
+        """It does not look after anything."""
 
     async def describe(self, name: str) -> Described:
         return Described(0, "Play", "", SCHEMA, SCHEMA, SCHEMA, SCHEMA, None)

@@ -275,6 +275,26 @@ async def test_a_client_that_crashed_leaves_its_place_to_others(
     assert client.hub.active_sessions == 1
 
 
+async def test_a_session_that_nobody_uses_goes_by_itself(client: Client) -> None:
+    """Nobody has to want another; and one that is attached, or in a call, stays."""
+    now = 0.0
+    sessions = kept.KeptSessions(client.hub, clock=lambda: now)
+    client.hub.every_look(sessions.forget_idle)
+    left, attached, called = [await sessions.create("echo") for _ in range(3)]
+    sessions.attach("echo", attached.key)
+    with called.in_use():
+        now = kept.IDLE_S + 1
+        with anyio.fail_after(30):
+            while client.hub.active_sessions == 3:  # noqa: ASYNC110 (it has no event)
+                await anyio.sleep(0.01)
+        found = [sessions.find("echo", one.key) for one in (left, attached, called)]
+
+    assert found == [None, attached, called]
+    await sessions.detach(attached)
+    for one in (attached, called):
+        await sessions.close(one)
+
+
 async def test_a_session_in_a_long_call_is_not_idle(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

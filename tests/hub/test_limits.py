@@ -213,7 +213,7 @@ async def test_an_agent_that_uses_too_much_is_cut_and_costs_its_environment_noth
 
 
 async def test_while_the_machine_is_short_of_memory_no_session_is_admitted() -> None:
-    async with Hub(PROBES) as hub:
+    async with Hub(PROBES, queue_s=1) as hub:
         async with hub.session("probe") as session:
             hub._watchdog.floor_bytes = 2**60
             with pytest.raises(CapacityError, match="the machine is short of memory"):

@@ -164,7 +164,7 @@ async def test_opens_that_wait_for_a_place_end_with_the_hub() -> None:
 
             for _ in range(3):
                 tasks.start_soon(wait)
-            while len(hub._waiting) < 3:
+            while hub.waiting_sessions < 3:
                 await anyio.lowlevel.checkpoint()
 
     assert ended == [CapacityError] * 3
