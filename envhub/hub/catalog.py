@@ -63,7 +63,7 @@ class Catalog:
         if name in self._found:
             return self._found[name]
         if name in self.broken:
-            raise self.broken[name]
+            raise self.broken[name].with_traceback(None)  # or that grows each time
         near = difflib.get_close_matches(name, self._found, n=1)
         if near:
             hint = f"did you mean `{near[0]}`?"

@@ -22,13 +22,13 @@ from envhub.hub.grants import NOTHING, Grant
 from envhub.hub.manifest import Manifest
 from envhub.hub.place import Place
 from envhub.hub.pool import Pool
+from envhub.hub.pulse import PATIENCE_S
 from envhub.hub.schemas import Pinned
 from envhub.hub.session import Session
 from envhub.hub.starter import Starter
 from envhub.hub.watchdog import LOOK_S, Watchdog
 from envhub.wire.messages import Described
-from envhub_sandbox import cgroups
-from envhub_sandbox.cgroups import Cgroups
+from envhub_sandbox import SandboxError
 
 _FLOOR_BYTES = 512 * 1024 * 1024  # kept free of the machine's memory; a twentieth, if less
 
@@ -66,6 +66,8 @@ class Hub:
             v2, if it was delegated to us and we are alone in it; "off"; or the path of a group
             in the hierarchy, such as "/envhub".
         grants: what single environments get beyond that, by name; see `Grant`.
+        heartbeat_s: within which the zygote of a worker must answer. One that does not is
+            given no new sessions; those that it has go on.
 
     Raises:
         UsageError: an argument is not one of these.
@@ -88,6 +90,7 @@ class Hub:
         variables: Iterable[str] = (),
         cgroup: str = "auto",
         grants: Mapping[str, Grant] | None = None,
+        heartbeat_s: float = PATIENCE_S,
     ) -> None:
         given = [envs] if isinstance(envs, str | Path) else envs
         self.catalog = Catalog(search_path(given))
@@ -104,6 +107,7 @@ class Hub:
         self._variables = frozenset([variables] if isinstance(variables, str) else variables)
         self._unprotected = allow_unprotected_agent_code
         self._cgroup = cgroup
+        self._heartbeat_s = heartbeat_s
         self._grants = {self.catalog[name].name: g for name, g in (grants or {}).items()}
         self._pools: dict[str, Pool] = {}
         self._described: dict[str, Described] = {}
@@ -151,7 +155,7 @@ class Hub:
             UsageError: the control group that was named cannot be used.
         """
         budgets.raise_descriptor_limit()
-        self._watchdog.cgroups = _place_for_groups(self._cgroup)
+        self._watchdog.use_cgroup(self._cgroup)
         places, self._bound_by = budgets.places(self._max_sessions)
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._open = True
@@ -291,6 +295,18 @@ class Hub:
         """
         return self._grant(name).applied(limits.lowered(self.catalog[name], self._caps))
 
+    def broken(self) -> dict[str, EnvhubError | SandboxError]:
+        """Return by name why environments cannot be used, as far as anybody has tried.
+
+        Their manifest is not valid, or they do not start. `output` of a WorkerStartFailed has
+        the end of what they printed. They are tried again when their files change.
+        """
+        found: dict[str, EnvhubError | SandboxError] = {**self.catalog.broken}
+        for name, pool in self._pools.items():
+            if (error := pool.broken) is not None:
+                found[name] = error
+        return found
+
     def networks_not_allowed(self) -> list[str]:
         """Return which environments ask for a network that they do not get."""
         asked = [n for n in self.catalog.names() if self.catalog[n].network == "public"]
@@ -335,7 +351,9 @@ class Hub:
                 "allow_unprotected_agent_code lets such code do all that you may",
             )
         handed = self._grant(name).handed(manifest, self._variables)
-        return Pool(manifest, self.starter, self._tasks, self._watchdog, handed)
+        return Pool(
+            manifest, self.starter, self._tasks, self._watchdog, handed, self._heartbeat_s
+        )
 
     def _grant(self, name: str) -> Grant:
         return self._grants.get(name, NOTHING)
@@ -346,6 +364,8 @@ class Hub:
             await anyio.sleep(LOOK_S)
             for place in [place for place in self._taken if place.look()]:
                 self._tasks.start_soon(_quietly, place.aclose)
+            for pool in self._pools.values():
+                pool.look()
             for call in self._looking:
                 self._tasks.start_soon(_quietly, call)
             try:
@@ -360,12 +380,3 @@ async def _quietly(call: Callable[[], Awaitable[None]]) -> None:
         await call()
     except EnvhubError:
         pass  # an environment could not close, say, and nobody is here to be told
-
-
-def _place_for_groups(cgroup: str) -> Cgroups | None:
-    if cgroup == "off":
-        return None
-    try:
-        return cgroups.find("" if cgroup == "auto" else cgroup)
-    except OSError as error:
-        raise UsageError(f"the control group `{cgroup}` cannot be used: {error}") from error

@@ -44,6 +44,7 @@ class Packet(Struct, forbid_unknown_fields=True):
     nests: bool | None = None
     ready: Ready | None = None
     failed: FailedStart | None = None
+    pong: bool | None = None
     forked: Number | None = None
     refused: Number | None = None
     why: str = ""
@@ -53,6 +54,7 @@ class Packet(Struct, forbid_unknown_fields=True):
     peak_bytes: int = 0
 
 
+PING = b"ping"  # to a zygote; it answers `pong`
 PACKETS = msgspec.json.Decoder(Packet)
 
 

@@ -1,19 +1,18 @@
 """The pool of one environment: its worker, and session processes made ahead of demand.
 
 One worker is enough: its zygote forks faster than the machine can run what it forks. A worker
-that dies is replaced at the next lease; one whose *start* fails is not tried again until the
-environment's files change, for it would fail the same way.
+that ends, or is wedged, is replaced at the next lease. One whose *start* fails is not tried
+again until the environment's files change, where it would fail the same way; where that was
+perhaps the machine's fault, after a while.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -21,11 +20,14 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from envhub.errors import BuildFailed, CapacityError, EnvhubError, WorkerStartFailed
-from envhub.hub import build, views
+from envhub.hub import build, fingerprint, start_errors, views
+from envhub.hub.backoff import BackOff
 from envhub.hub.broker import Broker
 from envhub.hub.manifest import Manifest
 from envhub.hub.process import ForkedProcess, SessionProcess
+from envhub.hub.pulse import PATIENCE_S
 from envhub.hub.starter import Starter
+from envhub.hub.succession import Succession
 from envhub.hub.watchdog import Watchdog
 from envhub.hub.worker import Worker
 from envhub_sandbox import Limits, SandboxError
@@ -47,6 +49,19 @@ class Lease:
     broker: Broker | None
 
 
+@dataclass
+class _Broken:
+    """A start that failed.
+
+    Args:
+        error: why.
+        files: fingerprint of the environment's files then.
+    """
+
+    error: EnvhubError | SandboxError
+    files: bytes
+
+
 class Pool:
     """Leases session processes of one environment.
 
@@ -56,6 +71,7 @@ class Pool:
         tasks: where background work runs; it outlives the pool.
         watchdog: holds limits that rlimits cannot.
         variables: environment variables that the operator allows it.
+        heartbeat_s: within which its zygotes must answer.
     """
 
     def __init__(
@@ -65,21 +81,31 @@ class Pool:
         tasks: TaskGroup,
         watchdog: Watchdog,
         variables: Mapping[str, str],
+        heartbeat_s: float = PATIENCE_S,
     ) -> None:
         self.manifest = manifest
         self._starter = starter
         self._tasks = tasks
         self._watchdog = watchdog
         self._variables = variables
-        self._worker: Worker | None = None
-        self._runner: Worker | None = None
-        self._starting = anyio.Lock()
-        self._starting_runner = anyio.Lock()
-        self._wedged: list[Worker] = []
+        self._heartbeat_s = heartbeat_s
+        start_s, name = manifest.deadlines.start_s, manifest.name
+        self._workers = Succession(
+            name, self._start, tasks, wait_s=start_s, on_gone=self._drop_ready
+        )
+        self._runners = Succession(
+            f"{name}, for agent code", self._start_runner, tasks, wait_s=start_s
+        )
         self._ready: deque[SessionProcess] = deque()
         self._making_ready = False
-        self._broken: tuple[float, Exception] | None = None
+        self._broken: _Broken | None = None
+        self._starts = BackOff()  # of starts that have failed
         self._closed = False
+
+    @property
+    def broken(self) -> EnvhubError | SandboxError | None:
+        """Why the environment does not start; None if it has, or nobody has tried."""
+        return self._broken.error if self._broken is not None else None
 
     async def lease(self) -> Lease:
         """Return a process of its own for a session.
@@ -87,7 +113,7 @@ class Pool:
         Raises:
             SandboxError: a layer of isolation is missing.
             WorkerStartFailed: the environment cannot be started.
-            CapacityError: the hub is closing.
+            CapacityError: the hub is closing, or its workers end again and again.
         """
         if self._closed:
             raise CapacityError("the hub is closing")
@@ -95,7 +121,7 @@ class Pool:
         self._replenish()
         broker = None
         if process.broker is not None:
-            broker = Broker(process, self._ready_runner, self._hold_agent, self._tasks)
+            broker = Broker(process, self._runners.worker, self._hold_agent, self._tasks)
         return Lease(process, broker)
 
     async def end(self, lease: Lease) -> None:
@@ -104,30 +130,32 @@ class Pool:
             if lease.broker is not None:
                 await lease.broker.aclose()
             await _end(lease.process)
-        self._tidy()
+        self._workers.tidy()
+        self._runners.tidy()
+
+    def look(self) -> None:
+        """See whether the workers still answer. To be called every now and then."""
+        self._workers.look()
+        self._runners.look()
 
     async def aclose(self) -> None:
         """End the workers, and all that they forked. Idempotent."""
         self._closed = True
-        with anyio.CancelScope(shield=True):
-            # a start under way holds its lock, so that its worker is here when we have it
-            async with self._starting, self._starting_runner:
-                for worker in (self._worker, self._runner, *self._wedged):
-                    if worker is not None:
-                        await worker.aclose()
-                self._drop_ready()
+        await self._workers.aclose()
+        await self._runners.aclose()
+        self._drop_ready()
 
     # ------------------------------------------------------------ session processes
 
     async def _fork_in_a_live_worker(self) -> SessionProcess:
-        """Fork; if the worker, which had started well, dies meanwhile, try with another."""
-        worker = await self._ready_worker()
+        """Fork; if the worker, which had started well, is lost meanwhile, try with another."""
+        worker = await self._workers.worker()
         try:
             return await self._fork(worker)
         except WorkerStartFailed:
-            if worker.alive:
+            if worker.usable:
                 raise
-        return await self._fork(await self._ready_worker())
+        return await self._fork(await self._workers.worker())
 
     async def _fork(self, worker: Worker) -> SessionProcess:
         process = await worker.fork(
@@ -159,11 +187,11 @@ class Pool:
 
     async def _make_ready(self) -> None:
         try:
-            while len(self._ready) < READY and self._worker is not None and not self._closed:
-                process = await self._fork(self._worker)
-                if self._closed:
+            while len(self._ready) < READY and (worker := self._workers.current):
+                process = await self._fork(worker)
+                if self._closed or worker is not self._workers.current:
                     await _end(process)
-                    return
+                    return  # or they would be of another worker than the next
                 self._ready.append(process)
         except (EnvhubError, SandboxError, OSError):
             pass  # the next lease meets the same error, and has somebody to tell it to
@@ -178,31 +206,42 @@ class Pool:
 
     # ------------------------------------------------------------ workers
 
-    async def _ready_worker(self) -> Worker:
-        async with self._starting:
-            if self._closed:
-                raise CapacityError("the hub is closing")
-            if self._worker is not None and self._worker.usable:
-                return self._worker
-            await self._forget_worker()
-            self._raise_if_broken()
-            changed = self._newest_change()
-            try:
-                manifest = await self._built()
-                with anyio.CancelScope(shield=True):
-                    worker = self._worker = await self._starter.start(
-                        manifest.name,
-                        views.worker_view(manifest, self._variables),
-                        partial(views.worker_command, manifest),
-                        deadline_s=manifest.deadlines.start_s,
-                        cpu_limit_s=manifest.limits.cpu_s,
-                        open_network=manifest.network == "public",
-                        on_end=self._drop_ready,
-                    )
-            except (WorkerStartFailed, SandboxError, BuildFailed) as error:
-                self._broken = (changed, error)
-                raise
-            return worker
+    async def _start(self, on_end: Callable[[], None]) -> Worker:
+        files = await self._fingerprint()
+        self._raise_if_broken(files)
+        try:
+            manifest = await self._built()
+            with anyio.CancelScope(shield=True):
+                worker = await self._starter.start(
+                    manifest.name,
+                    views.worker_view(manifest, self._variables),
+                    partial(views.worker_command, manifest),
+                    deadline_s=manifest.deadlines.start_s,
+                    cpu_limit_s=manifest.limits.cpu_s,
+                    open_network=manifest.network == "public",
+                    on_end=on_end,
+                    heartbeat_s=self._heartbeat_s,
+                )
+        except (WorkerStartFailed, SandboxError, BuildFailed) as error:
+            self._broken = _Broken(error, files)
+            self._starts.failed()
+            raise
+        self._broken, self._starts = None, BackOff()
+        return worker
+
+    async def _start_runner(self, on_end: Callable[[], None]) -> Worker:
+        manifest = self.manifest
+        with anyio.CancelScope(shield=True):
+            runner = await self._starter.start(
+                f"{manifest.name}, for agent code",
+                views.runner_view(manifest),
+                partial(views.runner_command, manifest),
+                deadline_s=manifest.deadlines.start_s,
+                cpu_limit_s=manifest.runner.limits.cpu_s,
+                on_end=on_end,
+                heartbeat_s=self._heartbeat_s,
+            )
+        return runner
 
     async def _built(self) -> Manifest:
         """Return the manifest with the Python that it runs in, which is built on first use."""
@@ -213,67 +252,15 @@ class Pool:
             manifest = msgspec.structs.replace(manifest, python=folder)
         return manifest
 
-    async def _ready_runner(self) -> Worker:
-        async with self._starting_runner:
-            if self._closed:
-                raise CapacityError("the hub is closing")
-            if self._runner is not None and self._runner.usable:
-                return self._runner
-            if self._runner is not None:
-                await self._part_with(self._runner)
-            manifest = self.manifest
-            with anyio.CancelScope(shield=True):
-                runner = self._runner = await self._starter.start(
-                    f"{manifest.name}, for agent code",
-                    views.runner_view(manifest),
-                    partial(views.runner_command, manifest),
-                    deadline_s=manifest.deadlines.start_s,
-                    cpu_limit_s=manifest.runner.limits.cpu_s,
-                    on_end=lambda: None,
-                )
-            return runner
-
-    async def _forget_worker(self) -> None:
-        if self._worker is not None:
-            self._drop_ready()
-            await self._part_with(self._worker)
-            self._worker = None
-
-    async def _part_with(self, worker: Worker) -> None:
-        """End a worker that has ended; leave a wedged one to the sessions that it holds."""
-        if worker.alive:
-            self._wedged.append(worker)
-            self._tidy()
-        else:
-            await worker.aclose()
-
-    def _tidy(self) -> None:
-        """Close wedged workers that no session needs any more; it takes them a while."""
-        if not self._closed and any(worker.is_idle for worker in self._wedged):
-            self._tasks.start_soon(self._close_wedged)
-
-    async def _close_wedged(self) -> None:
-        with anyio.CancelScope(shield=True):
-            for worker in [worker for worker in self._wedged if worker.is_idle]:
-                await worker.aclose()
-                if worker in self._wedged:
-                    self._wedged.remove(worker)
-
-    def _raise_if_broken(self) -> None:
-        if self._broken is None:
+    def _raise_if_broken(self, files: bytes) -> None:
+        if self._broken is None or files != self._broken.files:
             return
-        since, error = self._broken
-        if self._newest_change() == since:
-            raise error
-        self._broken = None
+        if start_errors.is_lasting(self._broken.error) or self._starts.left_s:
+            raise self._broken.error.with_traceback(None)  # or that grows each time
 
-    def _newest_change(self) -> float:
-        newest = 0.0
-        for folder, _, files in os.walk(self.manifest.folder):
-            for name in files:
-                if not name.endswith(".pyc"):
-                    newest = max(newest, Path(folder, name).stat().st_mtime)
-        return newest
+    async def _fingerprint(self) -> bytes:
+        work = partial(fingerprint.of_folder, self.manifest.folder)
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
 
 
 async def _end(process: SessionProcess) -> None:

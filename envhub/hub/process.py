@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from envhub.errors import RemoteProtocolError
 from envhub_sandbox import (
@@ -30,6 +30,7 @@ from envhub_sandbox.cgroups import Leaf
 from envhub_sandbox.verdict import NOTHING
 
 _NOTE_S = 5.0  # between the end of a process and the zygote's word on it; milliseconds
+_LOOK_S = 0.01  # between two looks at whether one has ended that no zygote will tell of
 
 
 class ForkedProcess:
@@ -45,6 +46,7 @@ class ForkedProcess:
         limits: in force around it. The owner who knows them sets them.
         leaf: its control group, if it has one.
         kept_bytes: that are kept for it outside, and count as its own.
+        is_unreaped: its zygote is wedged, so that nobody will say how it ended.
     """
 
     def __init__(self, pidfd: int, pid: int, *, cpu_limit_s: int, grade: Grade) -> None:
@@ -58,6 +60,7 @@ class ForkedProcess:
         self.limits = Limits(cpu_s=cpu_limit_s)
         self.leaf: Leaf | None = None
         self.kept_bytes = 0
+        self.is_unreaped = False
         self._noted = asyncio.Event()
         self._verdict: Verdict | None = None
 
@@ -136,11 +139,18 @@ class ForkedProcess:
         """Wait until it has been reaped. The process must have ended, or been killed."""
         try:
             async with asyncio.timeout(_NOTE_S):
-                await self._noted.wait()
+                while not self._noted.is_set() and not (self.is_unreaped and self.has_ended):
+                    await self._wait_noted(_LOOK_S if self.is_unreaped else _NOTE_S)
         except TimeoutError:
-            self.note_worker_lost()
+            pass
+        self.note_worker_lost()
         assert self._verdict is not None
         return self._verdict
+
+    async def _wait_noted(self, at_most_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                await self._noted.wait()
 
     def discard(self) -> None:
         """End it, for nobody wants it; its zygote reaps it."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 import envhub_sandbox
 from envhub.errors import UsageError
+from envhub.hub.pulse import PATIENCE_S
 from envhub.hub.worker import Worker
 from envhub_sandbox import (
     TIERS,
@@ -92,6 +93,7 @@ class Starter:
         cpu_limit_s: int,
         open_network: bool = False,
         on_end: Callable[[], None],
+        heartbeat_s: float = PATIENCE_S,
     ) -> Worker:
         """Return a worker that is ready to fork.
 
@@ -103,6 +105,7 @@ class Starter:
             cpu_limit_s: RLIMIT_CPU of its session processes.
             open_network: it may use the host's network.
             on_end: called once when the worker has ended by itself.
+            heartbeat_s: within which its zygote must answer.
 
         Raises:
             SandboxError: a layer is missing; its hint says what to do.
@@ -119,7 +122,13 @@ class Starter:
                     )
                 else:
                     launched = envhub_sandbox.launch(view, command(True), way.launcher, grade)
-                worker = Worker(launched, name, cpu_limit_s=cpu_limit_s, on_end=on_end)
+                worker = Worker(
+                    launched,
+                    name,
+                    cpu_limit_s=cpu_limit_s,
+                    on_end=on_end,
+                    heartbeat_s=heartbeat_s,
+                )
                 await worker.wait_ready(deadline_s)
             except (LaunchFailed, LayerFailed) as error:
                 refused.append(error)

@@ -17,10 +17,11 @@ import time
 import anyio
 import anyio.to_thread
 
+from envhub.errors import UsageError
 from envhub.hub import census
 from envhub.hub.census import Census, Tree
 from envhub.hub.process import ForkedProcess
-from envhub_sandbox import Passed
+from envhub_sandbox import Passed, cgroups
 from envhub_sandbox.cgroups import Cgroups
 from envhub_sandbox.verdict import HOST_MEMORY
 
@@ -65,6 +66,19 @@ class Watchdog:
         if self.cgroups is not None and self.cgroups.holds_memory:
             return self.cgroups.kind
         return "watchdog"
+
+    def use_cgroup(self, named: str) -> None:
+        """Find where sessions get control groups: "auto", "off", or the path of a group.
+
+        Raises:
+            UsageError: the group that was named cannot be used.
+        """
+        if named == "off":
+            return
+        try:
+            self.cgroups = cgroups.find("" if named == "auto" else named)
+        except OSError as error:
+            raise UsageError(f"the control group `{named}` cannot be used: {error}") from error
 
     def watch(self, process: ForkedProcess, *, count_processes: bool) -> None:
         """Watch a session's or agent sandbox's first process until it ends.

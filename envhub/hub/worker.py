@@ -16,28 +16,22 @@ import msgspec
 
 import envhub_sandbox
 from envhub.errors import WorkerStartFailed
+from envhub.hub import start_errors
 from envhub.hub.completion import to_the_end
 from envhub.hub.ends import Ends, has_hung_up, hear_hello
-from envhub.hub.packets import PACKETS, FailedStart, Packet
+from envhub.hub.packets import PACKETS, PING, Packet
 from envhub.hub.process import (
     ForkedProcess,
     SessionProcess,
     only_child,
     parent_of,
 )
+from envhub.hub.pulse import PATIENCE_S, Pulse
 from envhub.hub.tail import Tail
-from envhub_sandbox import (
-    Grade,
-    Launched,
-    LaunchFailed,
-    LayerFailed,
-    Receipt,
-    pid_of,
-    syscalls,
-)
+from envhub.hub.takedown import take_down
+from envhub_sandbox import Grade, Launched, Receipt, pid_of, syscalls
 
 _PACKET_BYTES = 64 * 1024
-_GONE_S = 2.0  # for a sandbox that was hung up on to be taken down; takes milliseconds
 
 
 class Worker:
@@ -48,6 +42,7 @@ class Worker:
         name: of the environment, for messages.
         cpu_limit_s: RLIMIT_CPU of its session processes.
         on_end: called once when the worker has ended by itself.
+        heartbeat_s: within which the zygote must answer.
     """
 
     def __init__(
@@ -57,6 +52,7 @@ class Worker:
         *,
         cpu_limit_s: int,
         on_end: Callable[[], None] = lambda: None,
+        heartbeat_s: float = PATIENCE_S,
     ) -> None:
         self._launched = launched
         self._name = name
@@ -73,7 +69,8 @@ class Worker:
         self._nests = False
         self._cancels = False
         self.alive = True
-        self.wedged = False  # it did not fork in time, and is not asked again
+        self.wedged = False  # it did not answer in time, and is not asked again
+        self._pulse = Pulse(heartbeat_s)
         launched.control.setblocking(False)
         self._loop.add_reader(launched.control.fileno(), self._read_control)
         self._tail.listen()
@@ -93,6 +90,18 @@ class Worker:
         """Whether nobody holds a process of it, or waits for one."""
         return not self._forking and all(p.pidfd < 0 for p in self._live.values())
 
+    def look(self) -> None:
+        """Ask a zygote that is ready whether it is there; it is wedged if it did not say so."""
+        if not self.usable or not self._starting.done():
+            return
+        if self._pulse.is_late:
+            self._read_control()  # its answer may be here, and we late
+            if self._pulse.is_late and self.alive:
+                self._note_wedged()
+        elif self._pulse.is_due():
+            with suppress(OSError):  # its queue is full, or it is gone: it will not answer
+                self._launched.control.send(PING)
+
     async def wait_ready(self, deadline_s: float) -> None:
         """Wait until the zygote has imported its environment.
 
@@ -105,11 +114,7 @@ class Worker:
                 await asyncio.shield(self._starting)
         except TimeoutError:
             await self.aclose()
-            raise WorkerStartFailed(
-                f"environment `{self._name}` was not imported within {deadline_s:g} s",
-                output=str(self._tail),
-                hint="raise `start_s` under [deadlines] in env.toml if it needs longer",
-            ) from None
+            raise start_errors.too_late(self._name, str(self._tail), deadline_s) from None
         except BaseException:
             await self.aclose()
             raise
@@ -144,33 +149,9 @@ class Worker:
         """Kill the sandbox with everything in it, and reap it. Idempotent."""
         self._end()
         if self._going is None:
-            self._going = self._loop.create_task(self._wait_gone())
+            down = take_down(self._launched, self._tail, hangs=self.wedged)
+            self._going = self._loop.create_task(down)
         await asyncio.shield(self._going)
-
-    async def _wait_gone(self) -> None:
-        """Hang up, and wait until the launcher has reaped what is inside and has ended.
-
-        Killed at once, the launcher would leave its dying child to the machine's init.
-        """
-        launched = self._launched
-        launched.control.close()
-        try:
-            ended = os.pidfd_open(launched.process.pid)
-        except OSError:  # a program that ignores SIGCHLD has it reaped by the kernel
-            launched.kill()
-            return
-        gone = asyncio.Event()
-        self._loop.add_reader(ended, gone.set)
-        self._tail.listen()
-        try:
-            async with asyncio.timeout(_GONE_S):
-                await gone.wait()
-        except TimeoutError:  # it does not go by itself, and an executioner may need a while
-            await asyncio.to_thread(launched.kill)
-        self._loop.remove_reader(ended)
-        self._tail.stop()
-        os.close(ended)
-        launched.kill()
 
     async def _fork(self, deadline_s: float, *, broker: bool) -> SessionProcess:
         try:
@@ -249,7 +230,7 @@ class Worker:
                 os.close(answered.result())
             if not isinstance(error, TimeoutError):
                 raise
-            self.wedged = True
+            self._note_wedged()
             raise WorkerStartFailed(
                 f"the worker of `{self._name}` did not fork within {deadline_s:g} s",
                 output=str(self._tail),
@@ -298,6 +279,7 @@ class Worker:
             process.note_end(*early)
         elif self.alive:
             self._live[number] = process
+            process.is_unreaped = self.wedged
         else:
             process.note_worker_lost()
 
@@ -328,11 +310,13 @@ class Worker:
         if packet.nests:
             self._nests = True
         elif packet.failed is not None:
-            self._fail_start(self._start_error(packet.failed))
+            self._fail_start(start_errors.told(self._name, packet.failed, stood=self._nests))
         elif packet.ready is not None:
             self._cancels = packet.ready.cancels
             if not self._starting.done():
                 self._starting.set_result(None)
+        elif packet.pong:
+            self._pulse.heard()
         elif packet.forked is not None:
             answered = self._forking.get(packet.forked)
             if answered is not None and not answered.done() and handed:
@@ -351,20 +335,19 @@ class Worker:
             elif packet.ended in self._forking:
                 self._early[packet.ended] = packet.status, packet.cpu_s, packet.peak_bytes
 
-    def _start_error(self, failed: FailedStart) -> Exception:
-        if failed.layer and self._nests:  # the sandbox stood: this could be the import's word
-            what = f"the zygote of `{self._name}`: {failed.layer}: {failed.what}"
-            return WorkerStartFailed(what, hint=failed.hint)
-        if failed.layer:
-            return LayerFailed(failed.layer, failed.what, failed.errno or 0, hint=failed.hint)
-        return WorkerStartFailed(
-            f"environment `{self._name}` cannot be imported: {failed.message}",
-            output=failed.traceback,
-        )
-
     def _fail_start(self, error: Exception) -> None:
         if not self._starting.done():
             self._starting.set_exception(error)
+
+    def _note_wedged(self) -> None:
+        """The zygote hangs, or is stopped: nobody waits for its answers any more."""
+        self.wedged = True
+        for answered in self._forking.values():
+            if not answered.done():
+                what = f"the worker of `{self._name}` does not answer"
+                answered.set_exception(WorkerStartFailed(what, output=str(self._tail)))
+        for process in self._live.values():
+            process.is_unreaped = True
 
     def _note_end(self) -> None:
         """The zygote hung up: everything it forked is gone with it."""
@@ -380,7 +363,7 @@ class Worker:
         self._tail.read_what_is_left()
         self._loop.remove_reader(self._launched.control.fileno())
         self._tail.stop()
-        self._fail_start(self._early_end())
+        self._fail_start(start_errors.untold(self._name, str(self._tail), stood=self._nests))
         if not self._starting.cancelled():
             self._starting.exception()  # seen, even if nobody waits for it any more
         for answered in self._forking.values():
@@ -389,11 +372,3 @@ class Worker:
         for process in self._live.values():
             process.note_worker_lost()
         self._live.clear()
-
-    def _early_end(self) -> Exception:
-        """Return whose fault it is that the zygote ended before it was ready."""
-        if self._nests:  # the sandbox stood; so it was the environment's import
-            what = f"environment `{self._name}` ended its process while it was imported"
-            return WorkerStartFailed(what, output=str(self._tail))
-        what = f"the sandbox of `{self._name}` ended before it was ready"
-        return LaunchFailed(f"{what}: {str(self._tail).strip()}", stderr=str(self._tail))

@@ -8,6 +8,7 @@ Source: landlock(7), https://docs.kernel.org/userspace-api/landlock.html
 
 from __future__ import annotations
 
+import os
 import struct
 
 from . import syscalls
@@ -69,3 +70,10 @@ def _handled(abi: int) -> int:
     handled |= _REFER if abi >= 2 else 0
     handled |= _TRUNCATE if abi >= 3 else 0
     return handled | (_IOCTL_DEV if abi >= 5 else 0)
+
+
+def open_input() -> None:
+    """Make descriptor 0 the sandbox's own /dev/null: `/dev/stdin` is refused on another."""
+    own = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(own, 0)
+    os.close(own)

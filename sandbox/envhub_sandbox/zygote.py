@@ -3,9 +3,11 @@
 It speaks with its owner over a SOCK_SEQPACKET socket, one JSON object in a packet:
 
     owner  → zygote   id                               fork; with the session's descriptors
+                      ping                             is it there?
     zygote → owner    {"nests": true}                  once: it can build session namespaces
                       {"ready": {…}}                   once: `prepare` returned, with its answer
                       {"failed": {…}}                  once, instead: it could not, and ends
+                      {"pong": true}                   the answer to a ping
                       {"forked": id}                   with a pidfd
                       {"refused": id, "why": text}     instead of "forked"
                       {"ended": id, "status": n, "cpu_s": x, "peak_bytes": n}   after reaping
@@ -34,7 +36,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from . import dense, executioner, fenced, isolate, plan, seccomp, selftest, syscalls
+from . import dense, executioner, fenced, isolate, landlock, plan, seccomp, selftest, syscalls
 from .errors import LayerFailed
 from .plan import Plan
 from .policy import Limits
@@ -48,6 +50,7 @@ _GONE_S = 0.5
 _MOST_PLANS = 16  # kept; one is enough while descriptors come with the same numbers
 _INT = struct.Struct("i")
 # formatted and not encoded: between two forks every object that is touched costs a session
+_PING, _PONG = b"ping", b'{"pong": true}'
 _FORKED = b'{"forked": %d}'
 _ENDED = b'{"ended": %d, "status": %d, "cpu_s": %.6f, "peak_bytes": %d}'
 _TASKS = "/proc/self/task"
@@ -73,7 +76,7 @@ def run(
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an owner that ignores it bequeaths that
     zygote = _Zygote(control, ground, begin, limits)
     try:
-        _open_input()
+        landlock.open_input()
         syscalls.rehearse_fork()  # now: hooks that the author's module registers are for forks
         zygote.check_that_it_nests()
         control.send(_packet(nests=True))
@@ -248,6 +251,9 @@ class _Zygote:
             os._exit(0)
         if not data:
             os._exit(0)  # the owner is gone, or is done with us
+        if data == _PING:
+            self._control.send(_PONG)
+            return
         session = int(data)
         descriptors = tuple(memoryview(ancillary[0][2]).cast("i")) if ancillary else ()
         try:
@@ -381,13 +387,6 @@ def _leave_an_executioner(outer: Plan, folder: str) -> None:
     if child:
         executioner.watch(child, folder)
     os.environ.update(fenced.variables(folder))
-
-
-def _open_input() -> None:
-    """Make descriptor 0 the sandbox's own /dev/null: Landlock refuses /dev/stdin on another."""
-    own = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(own, 0)
-    os.close(own)
 
 
 def _packet(**fields: object) -> bytes:

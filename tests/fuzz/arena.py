@@ -201,7 +201,7 @@ class Arena:
             if not self.is_zygote(name):  # the runner counts, too
                 ask = "82a474797065a96f70656e6167656e74a56167656e7409"
                 await session.step({"program": [{"do": "send", "to": "broker", "hex": ask}]})
-                await self._until(lambda: self.hub._pools[name]._runner is not None)
+                await self._until(lambda: self.hub._pools[name]._runners.current is not None)
 
     async def _all_ready(self) -> None:
         for pool in self.hub._pools.values():
@@ -213,7 +213,7 @@ class Arena:
 
     async def _end_worker(self, name: str) -> None:
         pool = self.hub._pools.get(name)
-        for worker in [pool._worker, *pool._wedged] if pool else []:
+        for worker in [pool._workers.current, *pool._workers.wedged] if pool else []:
             if worker is not None and worker.alive:
                 worker._launched.process.kill()
                 with suppress(TimeoutError):

@@ -304,7 +304,7 @@ async def test_descriptors_sent_to_the_hub_do_not_arrive(hub: Hub) -> None:
 async def test_a_zygote_that_dies_takes_its_sessions_and_is_replaced(hub: Hub) -> None:
     async with hub.session("probe") as env:
         await env.reset()
-        worker = hub._pools["probe"]._worker
+        worker = hub._pools["probe"]._workers.current
         assert worker is not None
         worker._launched.process.send_signal(signal.SIGKILL)
         with pytest.raises(WorkerLost) as caught:
