@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 @click.option("--stop-on-eof", is_flag=True,
               help="Stop when standard input ends, for a program that starts a server and may "
                    "die.")  # fmt: skip
+@click.option("--drain-s", type=click.FloatRange(0), default=20.0, show_default=True,
+              metavar="SECONDS", help="How long open sessions may go on after SIGTERM, SIGINT "
+                                      "or the end of input, while no new ones are opened; a "
+                                      "second signal ends them.")  # fmt: skip
 @isolation_options
 @click.option("--launcher", type=click.Choice(["auto", "bubblewrap", "built-in"]),
               default="auto", show_default=True, help="What builds the sandbox.")  # fmt: skip
@@ -92,6 +96,7 @@ def serve(
     key: str | None,
     mode: str | None,
     stop_on_eof: bool,
+    drain_s: float,
     isolation: str,
     exactly: bool,
     allow_unprotected_agent_code: bool,
@@ -167,6 +172,7 @@ def serve(
         "insecure": insecure,
         "certificate": certificate,
         "key": key,
+        "drain_s": drain_s,
     }
     uvloop.run(_serve(hub, root, door))
 
@@ -185,12 +191,15 @@ def _warn_of_unnamed(hub: Hub, variables: tuple[str, ...]) -> None:
 
 
 def _stop_on_eof() -> None:
-    """Have this process told to stop when nobody holds the other end of its input."""
+    """Have this process told to stop when nobody holds the other end of its input.
+
+    Not by SIGTERM: who sends that and closes the input as well has not asked twice.
+    """
 
     def wait() -> None:
         while os.read(0, 4096):
             pass
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGUSR1)
 
     threading.Thread(target=wait, name="end of input", daemon=True).start()
 
@@ -208,13 +217,21 @@ async def _serve(hub: Hub, root: str, door: dict[str, Any]) -> None:
                 hub,
                 default=root,
                 on_ready=lambda bound: _banner(hub, root, door, bound, receipt),
+                on_drain=_say_that_it_drains,
                 **door,
             )
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it is ending already
         except OSError as error:
             raise UsageError(
                 f"cannot listen on {door['host']}:{door['port']}: {error.strerror or error}",
                 hint="`--port 0` takes any free port",
             ) from error
+
+
+def _say_that_it_drains(sessions: int) -> None:
+    click.echo(
+        f"draining: waiting for {sessions} open session(s); a second signal ends them", err=True
+    )
 
 
 def _banner(hub: Hub, root: str, door: dict[str, Any], port: int, receipt: Receipt) -> None:

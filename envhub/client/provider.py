@@ -162,7 +162,8 @@ def _release(server: _Server) -> None:
 
 
 def _started(key: object, arguments: tuple[str, ...], variables: Mapping[str, str]) -> _Server:
-    command = [sys.executable, "-m", "envhub", "serve", "--stop-on-eof", *arguments]
+    ends = ["--stop-on-eof", "--drain-s=0"]  # when nobody needs its sessions any more
+    command = [sys.executable, "-m", "envhub", "serve", *ends, *arguments]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(command, **pipes, env={**os.environ, **variables})  # type: ignore[call-overload]
     try:

@@ -10,8 +10,8 @@ import base64
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio
@@ -78,6 +78,21 @@ class Applications:
         self._hub = hub
         self._sessions: dict[str, Session] = {}
         self._turns: dict[str, anyio.Lock] = {}
+        self._clients = 0
+
+    @property
+    def resting(self) -> int:
+        """How many sessions are open, though no client has a request or a WebSocket here."""
+        return 0 if self._clients else len(self._sessions)
+
+    @contextmanager
+    def client(self) -> Iterator[None]:
+        """Hold on to the sessions for one client."""
+        self._clients += 1
+        try:
+            yield
+        finally:
+            self._clients -= 1
 
     @asynccontextmanager
     async def turn(self, name: str) -> AsyncIterator[Session]:
@@ -110,10 +125,13 @@ class Forwarding:
         described = await app_of(HTTPConnection(scope))
         if described is None or not described.is_application:
             await self._app(scope, receive, send)
-        elif scope["type"] == "http":
-            await (await _forward(Request(scope, receive)))(scope, receive, send)
-        else:
-            await _converse(WebSocket(scope, receive, send))
+            return
+        applications: Applications = scope["app"].state.applications
+        with applications.client():
+            if scope["type"] == "http":
+                await (await _forward(Request(scope, receive)))(scope, receive, send)
+            else:
+                await _converse(WebSocket(scope, receive, send))
 
 
 async def _forward(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Run the door: bind, serve until a signal, stop cleanly."""
+"""Run the door: bind, serve until a signal, drain, stop cleanly."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,6 +17,7 @@ import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
 from envhub.door.app import create_app
+from envhub.door.drain import Drain
 from envhub.door.tokens import Tokens
 from envhub.errors import UsageError
 
@@ -27,6 +29,7 @@ PING_S = 20.0  # upstream's, both for the interval and for the patience
 BACKLOG = 2048  # connections that the kernel holds while the loop is busy
 GRACE_S = 3  # for requests that still run when a signal comes
 LAST_WORDS_S = 10.0  # for sessions to be closed after that
+END = signal.SIGUSR1  # ends the server, too, but a second one is not impatience
 
 
 class _Server(uvicorn.Server):
@@ -35,19 +38,33 @@ class _Server(uvicorn.Server):
     Args:
         config: uvicorn's.
         on_ready: called once, when connections are accepted.
+        drain: what comes between a signal and the end.
     """
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_ready: Callable[[], None], drain: Drain
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._drain = drain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look, ten times a second, whether it is time to end."""
+        self.should_exit = self.should_exit or self._drain.is_over()
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain at the first signal, end at the next, and then wait for no request."""
+        self.force_exit = self.force_exit or (self.should_exit and sig != END)
+        self._drain.ask(again=sig != END)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at SIGINT and SIGTERM.
+        """Stop at SIGINT, SIGTERM and END.
 
         uvicorn's own raises the signal once more when it has stopped, which would end the
         process before the caller can close its hub.
@@ -55,7 +72,8 @@ class _Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may set handlers; then somebody else stops us
             return
-        before = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        numbers = (*HANDLED_SIGNALS, END)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
         try:
             yield
         finally:
@@ -104,12 +122,15 @@ async def serve(
     insecure: bool = False,
     certificate: str | None = None,
     key: str | None = None,
+    drain_s: float = 0.0,
+    on_drain: Callable[[int], None] = lambda sessions: None,
     on_ready: Callable[[int], None],
 ) -> None:
     """Serve `hub` until SIGINT, SIGTERM or cancellation; then let go of every client.
 
-    When it returns, every session that a client of the door held is closed. The hub is the
-    caller's to close.
+    At a signal the hub drains: no new sessions, and those that are open may come to their
+    end. At a second one, or cancelled, it does not wait. When it returns, every session that
+    a client of the door held is closed. The hub is the caller's to close.
 
     Args:
         hub: running.
@@ -121,6 +142,8 @@ async def serve(
         insecure: serve everybody who reaches the address all the same.
         certificate: file, for TLS.
         key: file of its private key, if it is another one.
+        drain_s: how long open sessions may go on after a signal.
+        on_drain: called with how many they are, when it begins to wait for them.
         on_ready: called with the real port, when connections are accepted.
 
     Raises:
@@ -157,7 +180,8 @@ async def serve(
         ssl_keyfile=key,
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = _Server(config, lambda: on_ready(real_port))
+    drain = Drain(hub, app.state.applications, drain_s, on_drain)
+    server = _Server(config, lambda: on_ready(real_port), drain)
     running = asyncio.ensure_future(server.serve([bound]))
     try:
         await asyncio.shield(running)

@@ -114,7 +114,7 @@ class Hub:
         self._taken: set[Place] = set()
         self._looking: list[Callable[[], Awaitable[None]]] = []
         self._stack = AsyncExitStack()
-        self._open = False
+        self._open = self._draining = False
         self._owner = os.getpid()
 
     @property
@@ -139,6 +139,11 @@ class Hub:
         Known once the hub is open.
         """
         return self._bound_by
+
+    @property
+    def draining(self) -> bool:
+        """Whether no new sessions are opened, for those that run are the last."""
+        return self._draining
 
     @property
     def memory_control(self) -> str:
@@ -270,6 +275,11 @@ class Hub:
             call: closes sessions, say; an EnvhubError in it is nobody's concern.
         """
         self._looking.append(call)
+
+    def drain(self) -> None:
+        """Open no new sessions; refuse those that wait for a place. The others go on."""
+        self._draining = True
+        self._admission.refuse("the server is draining")
 
     async def describe(self, name: str) -> Described:
         """Return the schemas and options of environment `name`.
