@@ -5,7 +5,6 @@ A redirect is not followed: it would carry a token to whomever the server names.
 
 from __future__ import annotations
 
-import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from http.client import HTTPException, HTTPMessage
 from typing import IO, Any
 
 from envhub.client import speech
-from envhub.errors import RemoteProtocolError, WorkerLost
+from envhub.errors import WorkerLost
 
 _LONGEST = 16 * 1024 * 1024
 
@@ -51,12 +50,4 @@ def document(
             text = reply.read(_LONGEST + 1)
     except (OSError, HTTPException) as error:
         raise WorkerLost(f"{url} cannot be read: {error}") from None
-    if len(text) > _LONGEST:
-        raise RemoteProtocolError(f"{url} is over {_LONGEST} bytes")
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RemoteProtocolError(f"{url} has no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise RemoteProtocolError(f"{url} has no object")
-    return found
+    return speech.json_object(text, _LONGEST, url)

@@ -53,14 +53,12 @@ class HTTPEnvClient:
         default_headers: Mapping[str, str] | None = None,
         token: str = "",
     ) -> None:
-        speech.websocket_url(base_url)
-        url = urlsplit(base_url if "://" in base_url else f"http://{base_url}")
-        secure = url.scheme in ("https", "wss")
-        kind = HTTPSConnection if secure else HTTPConnection
+        url = urlsplit(speech.http_url(base_url))
+        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
         self.base_url = base_url
         self._connection = kind(url.netloc, timeout=request_timeout_s)
         self._timeout_s = request_timeout_s
-        self._prefix = url.path.rstrip("/")
+        self._prefix = url.path
         own = {"content-type": "application/json", **speech.authorization(token)}
         self._headers = {**own, **(default_headers or {})}
         self._key = ""
@@ -156,12 +154,5 @@ class HTTPEnvClient:
             self._connection.close()  # an idle one would be closed while an agent thinks
         if response.status == 401:
             raise UsageError(f"{self.base_url} asks for a token", hint="token=…")
-        if len(text) > _LONGEST:
-            raise RemoteProtocolError(f"the server's reply is over {_LONGEST} bytes")
-        try:
-            reply = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise RemoteProtocolError(f"status {response.status}, no JSON: {error}") from None
-        if not isinstance(reply, dict):
-            raise RemoteProtocolError(f"status {response.status}, and no object")
-        return response.status, reply
+        what = f"the server's reply of status {response.status}"
+        return response.status, speech.json_object(text, _LONGEST, what)

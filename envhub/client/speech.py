@@ -103,6 +103,23 @@ def reply(text: str | bytes, kind: str) -> dict[str, Any]:
     return data
 
 
+def json_object(text: bytes, longest: int, what: str) -> dict[str, Any]:
+    """Return what a document says that was read up to one byte past the longest allowed.
+
+    Raises:
+        RemoteProtocolError: it is longer than `longest` bytes, or no JSON object.
+    """
+    if len(text) > longest:
+        raise RemoteProtocolError(f"{what} is over {longest} bytes")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RemoteProtocolError(f"{what} has no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise RemoteProtocolError(f"{what} has no object")
+    return found
+
+
 def result(data: dict[str, Any]) -> StepResult:
     """Return what a step's data says.
 

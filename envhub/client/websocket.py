@@ -78,18 +78,22 @@ class _Dialogue:
         """Return what `state` gives. For typed clients to override."""
         return speech.fields(payload)
 
-    def _where(self) -> str:
+    def _address(self) -> str:
         if self.base_url is None:
             assert self._provider is not None
             self.base_url = self._provider.start()
+        return self.base_url
+
+    def _where(self) -> str:
+        address = self._address()
         if self._schema is not None:
             from envhub.client.fetch import document
             from envhub.hub.schemas import check
 
             headers = self._settings["additional_headers"]
-            found = document(self.base_url, "/schema", headers, self._connect_timeout_s)
-            check(f"the environment at {self.base_url}", found, self._schema)
-        return speech.websocket_url(self.base_url)
+            found = document(address, "/schema", headers, self._connect_timeout_s)
+            check(f"the environment at {address}", found, self._schema)
+        return speech.websocket_url(address)
 
     def _let_go(self) -> None:
         if self._provider is not None and self.base_url is not None:
@@ -105,7 +109,6 @@ class _Dialogue:
         return WorkerLost(f"the connection to {self.base_url} is lost: {error}")
 
     def _late(self) -> DeadlineExceeded:
-        self._lost = True
         return DeadlineExceeded(f"no reply within {self._message_timeout_s:g} s")
 
 
@@ -154,7 +157,7 @@ class EnvClient(_Dialogue):
         """Return a client of another session at the same server."""
         other = self.__class__.__new__(self.__class__)
         other.__dict__.update(self.__dict__, _socket=None, _lost=False, _provider=None)
-        other.base_url = self._where().removesuffix("/ws")
+        other.base_url = self._address()
         return other
 
     async def connect(self) -> Self:
