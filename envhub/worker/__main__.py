@@ -68,13 +68,8 @@ def load(spec: dict[str, Any]) -> tuple[type, Signature, bool]:
     folder, entry = spec["folders"][-1], spec["entry"]
     if spec["format"] == "openenv":
         from envhub.worker import openenv
-        from envhub.worker.upstream import Made
 
-        package = Path(folder).name
-        made = openenv.load(package, entry, spec["folders"])
-        if not isinstance(made, Made):
-            return openenv.application(made, package)
-        return openenv.hosted(made, folder)
+        return openenv.load(entry, spec["folders"])
     module, _, name = entry.partition(":")
     sys.path.insert(0, folder)  # this process serves this folder and nothing else
     os.chdir(folder)

@@ -44,8 +44,8 @@ class Application:
         """Return the application's answer to a request, or to a frame."""
         await self._begin()
         if method == "asgi/http":
-            body = base64.b64decode(params["body"])
-            return await self._request(params, body)
+            answer = await self._request(params, base64.b64decode(params["body"]))
+            return {**answer, "body": base64.b64encode(answer["body"]).decode()}
         if method == "asgi/websocket":
             return {"events": [_told(event) for event in await self._frame(params)]}
         raise UsageError(f"{method} is not supported for this environment")
@@ -93,11 +93,10 @@ class Application:
         }
         text = b"" if body is None else json.dumps(body).encode()
         answer = await self._request(request, text)
-        said = base64.b64decode(answer["body"])
         if answer["status"] != 200:
-            words = said[:1000].decode(errors="replace")
+            words = answer["body"][:1000].decode(errors="replace")
             raise EnvironmentFailed(f"{method} {path}: {answer['status']}: {words}")
-        value = json.loads(said)
+        value = json.loads(answer["body"])
         if isinstance(value, dict) and isinstance(value.get("observation"), dict):
             beside = {key: value[key] for key in ("reward", "done") if key in value}
             return {**value["observation"], **beside}
@@ -115,7 +114,7 @@ class Application:
         return {
             "status": started["status"],
             "headers": _texts(started.get("headers", [])),
-            "body": base64.b64encode(b"".join(chunks)).decode(),
+            "body": b"".join(chunks),
         }
 
     async def _frame(self, params: dict[str, Any]) -> list[Event]:
@@ -150,7 +149,6 @@ class _Conversation:
         self._heard: asyncio.Queue[Event] = asyncio.Queue()
         self._listens = asyncio.Event()
         self._task = asyncio.ensure_future(app(scope, self._receive, self._send))
-        self._answered = False
 
     @property
     def is_over(self) -> bool:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from envhub.authoring import schema
@@ -23,17 +24,18 @@ from envhub.authoring.schema import ModelCodec, Signature
 from envhub.worker import asgi, tasks, tools, upstream
 from envhub.worker.upstream import Made
 
+# a class of ours, its types, and whether it needs an event loop
+Hosting = tuple[type, Signature, bool]
 _TOOL_ACTIONS = {"list_tools": "ListToolsAction", "call_tool": "CallToolAction"}
 
 
-def load(package: str, app: str, folders: Sequence[str]) -> Made | Any:
-    """Import the module that makes the app; return what the last app was made of, or the app.
+def load(app: str, folders: Sequence[str]) -> Hosting:
+    """Import the module that makes the app; return a class of ours around what it makes.
 
     With OpenEnv's light packages, then with the whole; an application that neither function
-    of OpenEnv's has made is returned as it is.
+    of OpenEnv's has made is hosted as it is.
 
     Args:
-        package: of the folder, by its name.
         app: module and variable as openenv.yaml has them, such as "server.app:app".
         folders: for `sys.path`, the environment's own last; it becomes the working folder.
 
@@ -41,44 +43,45 @@ def load(package: str, app: str, folders: Sequence[str]) -> Made | Any:
         ImportError: OpenEnv is not installed here.
         LookupError: the module made no app.
     """
-    module = app.partition(":")[0]
+    module, _, name = app.partition(":")
+    folder = folders[-1]
+    package = Path(folder).name
     names = [module] if module.startswith(("envs.", f"{package}.")) else []
     names += [f"{package}.{module}", module]
     sys.path[:0] = folders
-    os.chdir(folders[-1])
+    os.chdir(folder)
     noted: list[Made] = []
     with suppress(Exception):  # what it misses is in the whole, perhaps
         upstream.replace(noted)
         importlib.import_module(_first_found(names))
-    if not noted:
-        _forget(package, folders[-1])
-        upstream.listen(noted)
-        try:
-            found = importlib.import_module(_first_found(names))
-        except Exception:
-            if not noted:
-                raise
-        else:
-            name = app.partition(":")[2]
-            built = getattr(found, name, None)
-            if not noted and callable(built):
-                return built
-    if not noted:
+    if noted:
+        return hosted(noted[-1], folder)
+    _forget(package, folder)
+    upstream.listen(noted)
+    try:
+        found = importlib.import_module(_first_found(names))
+    except Exception:
+        if not noted:
+            raise
+    if noted:
+        return hosted(noted[-1], folder)
+    built = getattr(found, name, None)
+    if not callable(built):
         raise LookupError(f"`{module}` makes no app by OpenEnv's `create_app`, and no `{name}`")
-    return noted[-1]
+    return application(built, package)
 
 
-def application(app: Any, package: str) -> tuple[type, Signature, bool]:
+def application(app: Any, package: str) -> Hosting:
     """Return a class of ours around an application of theirs, as `hosted` does."""
     environment = type(package, (asgi.Application,), {"app": staticmethod(app)})
     return environment, schema.read(environment), True
 
 
-def hosted(made: Made, folder: str) -> tuple[type, Signature, bool]:
+def hosted(made: Made, folder: str) -> Hosting:
     """Return a class of ours around theirs, its types, and whether it needs an event loop.
 
     Args:
-        made: what `load` returned.
+        made: what the author's app was made of.
         folder: where it runs, as in the image's working folder; it can be read only.
     """
     known = _class_of(made.factory)
