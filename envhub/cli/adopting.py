@@ -87,14 +87,12 @@ def _rewrite_manifest(path: Path, name: str, variables: dict[str, str]) -> list[
     """Set the name, add variables that are not there, and return those."""
     import yaml
 
+    from envhub.hub import openenv
+
     text = path.read_text(encoding="utf-8")
     data: dict[str, Any] = yaml.safe_load(text)
     there = data.get("variables") or {}
-    known = (
-        set(there)
-        if isinstance(there, dict)
-        else {str(i.get("name", i.get("key"))) for i in there}
-    )
+    known = openenv.by_name(there)
     missing = {key: value for key, value in variables.items() if key not in known}
     renamed, count = re.subn(r"(?m)^name:.*$", f"name: {name}", text, count=1)
     if count and (not missing or "variables" not in data):  # its comments can stay

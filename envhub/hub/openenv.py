@@ -104,6 +104,13 @@ def read(folder: Path) -> Manifest:
     )
 
 
+def by_name(variables: dict[str, Any] | list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the `variables` of a file in either form; a Space's is a list of them."""
+    if isinstance(variables, dict):
+        return variables
+    return {str(item.get("name", item.get("key"))): item.get("value") for item in variables}
+
+
 def _parsed(path: Path) -> _File:
     import yaml  # a client of a hub needs none
 
@@ -136,11 +143,8 @@ def _limits(resources: _Resources) -> Limits:
 
 
 def _of_the_file(path: Path, file: _File) -> dict[str, str]:
-    given = file.variables or {}
-    if isinstance(given, list):  # a Space's form: a list of names and values
-        given = {str(item.get("name", item.get("key"))): item.get("value") for item in given}
     found: dict[str, str] = {}
-    for name, value in given.items():
+    for name, value in by_name(file.variables or {}).items():
         if not _NAME.fullmatch(name) or not isinstance(value, str | int | float):
             raise ManifestError(f"`{path}`: expected a variable's value - at `$.variables`")
         found[name] = str(value)

@@ -55,21 +55,24 @@ def check(environment: str, found: Mapping[str, Any], pinned: Pinned) -> None:
         SchemaMismatch: it is another now.
         UsageError: `pinned` is neither a digest nor a document.
     """
-    if isinstance(pinned, str) and not pinned.startswith(PREFIX):
-        raise UsageError(f"expected a digest such as `{PREFIX}…`, got `{pinned[:80]}`")
-    expected = pinned if isinstance(pinned, str) else digest(pinned)
+    changes: tuple[str, ...] = ()
+    if isinstance(pinned, str):
+        if not pinned.startswith(PREFIX):
+            raise UsageError(f"expected a digest such as `{PREFIX}…`, got `{pinned[:80]}`")
+        expected, hint = pinned, "`envhub schema NAME`, or GET /schema, shows what it is now"
+    else:
+        expected, hint = digest(pinned), ""
+        changes = difference(pinned, found)
     actual = digest(found)
     if expected == actual:
         return
-    known = isinstance(pinned, Mapping)
-    changes = difference(pinned, found) if isinstance(pinned, Mapping) else ()
     said = "".join(f"\n  {line}" for line in changes)
     raise SchemaMismatch(
         f"{environment} has another schema than was pinned{said}",
         expected=expected,
         found=actual,
         difference=changes,
-        hint="" if known else "`envhub schema NAME`, or GET /schema, shows what it is now",
+        hint=hint,
     )
 
 
