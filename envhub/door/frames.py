@@ -26,7 +26,6 @@ from envhub.errors import (
     ProtocolError,
     RemoteProtocolError,
     SessionClosed,
-    WorkerError,
     WorkerLost,
     WorkerStartFailed,
 )
@@ -188,11 +187,6 @@ def episode_lost() -> Answer:
     Upstream would step an environment that was never reset; a failure must not pass as that.
     """
     return Answer(error("EXECUTION_ERROR", EPISODE_LOST, cause=WorkerLost.code))
-
-
-def is_loss(failure: Failure) -> bool:
-    """Whether the session's process, and with it the episode, is gone."""
-    return isinstance(failure, WorkerError)
 
 
 def refused(failure: Failure, name: str) -> Answer:

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from envhub.door import bodies, openapi
 from envhub.door.address import app_of, client_of, hub_of, manifest_of
-from envhub.door.frames import EPISODE_LOST, FAILURES, Failure, cause_of, is_loss
+from envhub.door.frames import EPISODE_LOST, FAILURES, Failure, cause_of
 from envhub.door.kept import SCHEMA, KeptSessions
 from envhub.door.splice import json_array, json_object
 from envhub.errors import (
@@ -211,25 +211,24 @@ async def _in_session(
     kept = sessions.find(name, key)
     if kept is None:
         raise HTTPException(404, f"Unknown session_id: {key}")
-    episode, session = kept.episode, kept.session
+    episode = kept.episode
 
     async def work() -> Response:
         if episode.lost and not begins:
             return _explained(WorkerLost(EPISODE_LOST))
         try:
-            response = await use(session)
+            with kept.in_use() as session:
+                response = await use(session)
+        except InvalidAction:
+            raise  # which looks as it does without an id
         except FAILURES as failure:
-            episode.lost = episode.lost or is_loss(failure)
-            if isinstance(failure, InvalidAction):
-                raise  # which looks as it does without an id
             return _explained(failure)
         if begins:
             episode.lost = False
         response.headers[_ISOLATION] = session.receipt.tier
         return response
 
-    with kept.in_use():
-        return await attend(request, work)
+    return await attend(request, work)
 
 
 async def in_fresh_session(

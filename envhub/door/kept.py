@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import HTTPConnection
 
 from envhub.door.address import client_of, hub_of, manifest_of
+from envhub.errors import WorkerError
 
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub
@@ -39,6 +40,20 @@ class Episode:
     """
 
     lost: bool = False
+
+    @contextmanager
+    def at_stake(self, session: Session) -> Iterator[None]:
+        """Note it when a call in this block ends the process of the episode's session.
+
+        Whoever called may be somebody else than the client that steps, or nobody any more: a
+        call that is cancelled kills the process, too.
+        """
+        try:
+            yield
+        except BaseException as failure:
+            if isinstance(failure, WorkerError) or not session.has_process:
+                self.lost = True
+            raise
 
 
 @dataclass(eq=False)
@@ -79,7 +94,8 @@ class Kept:
         """Hold the session for a call: it is not idle meanwhile, however long that takes."""
         self.calls += 1
         try:
-            yield self.session
+            with self.episode.at_stake(self.session):
+                yield self.session
         finally:
             self.calls -= 1
             self.touch()

@@ -131,7 +131,8 @@ async def _closed(caller: Caller, key: Any) -> dict[str, Any]:
 async def _session(caller: Caller, key: Any) -> AsyncIterator[Session]:
     """Hold the session that is meant: this connection's, one by its id, or a fresh one."""
     if caller.session is not None:
-        yield caller.session
+        with caller.episode.at_stake(caller.session):
+            yield caller.session
     elif key:
         with _kept(caller, key).in_use() as session:
             yield session

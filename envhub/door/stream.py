@@ -134,29 +134,32 @@ class Stream:
         if episode.lost and request.verb not in ("reset", "receipt", "mcp"):
             return frames.episode_lost()
         try:
-            match request.verb:
-                case "reset":
-                    observed = await session.reset_raw(request.data, form="json")
-                    episode.lost = False
-                    with session.held_to_protocol():
-                        return frames.observation(observed.payload)
-                case "step":
-                    observed = await session.step_raw(request.data, form="json")
-                    with session.held_to_protocol():
-                        return frames.observation(observed.payload)
-                case "mcp":
-                    from envhub.door import rpc  # brings pydantic, which a step need not pay
-
-                    return frames.mcp(await rpc.answer_text(self._caller, request.data))
-                case "receipt":
-                    return frames.receipt(session.receipt)
-                case _:
-                    payload = await session.state_raw(form="json")
-                    with session.held_to_protocol():
-                        return frames.state(payload)
+            with episode.at_stake(session):
+                return await self._do(session, request)
         except frames.FAILURES as failure:
-            episode.lost = episode.lost or frames.is_loss(failure)
             return frames.failed(failure)
+
+    async def _do(self, session: Session, request: frames.Request) -> frames.Answer:
+        match request.verb:
+            case "reset":
+                observed = await session.reset_raw(request.data, form="json")
+                self._caller.episode.lost = False
+                with session.held_to_protocol():
+                    return frames.observation(observed.payload)
+            case "step":
+                observed = await session.step_raw(request.data, form="json")
+                with session.held_to_protocol():
+                    return frames.observation(observed.payload)
+            case "mcp":
+                from envhub.door import rpc  # brings pydantic, which a step need not pay
+
+                return frames.mcp(await rpc.answer_text(self._caller, request.data))
+            case "receipt":
+                return frames.receipt(session.receipt)
+            case _:
+                payload = await session.state_raw(form="json")
+                with session.held_to_protocol():
+                    return frames.state(payload)
 
     async def _open(self) -> Session | None:
         """Return the session, or None when the client was told that there is none."""

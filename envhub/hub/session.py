@@ -97,6 +97,11 @@ class Session:
         """The number of the session's process on this machine; 0 if it has none."""
         return self._lease.process.pid if self._lease is not None else 0
 
+    @property
+    def has_process(self) -> bool:
+        """Whether there is one, and nobody has killed it, as a call does that is cancelled."""
+        return self._lease is not None and not self._lease.process.is_killed
+
     async def reset(
         self, seed: int | None = None, *, episode_id: str | None = None, **options: Any
     ) -> StepResult:

@@ -46,6 +46,7 @@ class ScriptedSession:
     """A session whose replies a function makes up."""
 
     receipt = Receipt("strict", "built-in", ("seccomp",), ("seccomp",), 1000)
+    has_process = True
 
     def __init__(self, play: Play) -> None:
         self.play = play
@@ -117,7 +118,7 @@ def scripted() -> type[ScriptedHub]:
     return ScriptedHub
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def served() -> Served:
     """Hold a door on a free port of loopback; yield `127.0.0.1:PORT`."""
 
