@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from envhub import Hub
+from tests.serving import serving
 
 ENVS = Path(__file__).parent / "envs"
 CACHE = Path(__file__).parents[2] / ".cache" / "envhub"
+SERVED = ("counter_env", "own_server_env", "tools_env", "whole_env")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,3 +25,15 @@ def cache() -> Iterator[Path]:
 async def hub() -> AsyncIterator[Hub]:
     async with Hub(ENVS, caps={"step_s": 2}) as hub:
         yield hub
+
+
+@pytest.fixture(scope="session")
+def url(cache: Path) -> Iterator[str]:
+    """Hold `envhub serve FOLDER…`, which builds what the folders need."""
+    with serving(*(str(ENVS / name) for name in SERVED)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def address(url: str) -> str:
+    return url.removeprefix("http://")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
 from envhub.hub import build, openenv
 from tests.door.asking import ask
 from tests.openenv.conftest import ENVS
-from tests.serving import serving
 
 pytestmark = pytest.mark.openenv
 INITIALIZE = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}})
@@ -45,17 +43,6 @@ async def play_by_mcp(url):
 for play in (play_by_fastmcp, play_by_mcp):
     asyncio.run(play(sys.argv[1]))
 """
-
-
-@pytest.fixture(scope="module")
-def url(cache: object) -> Iterator[str]:
-    with serving(str(ENVS / "tools_env"), str(ENVS / "counter_env")) as url:
-        yield url
-
-
-@pytest.fixture
-def address(url: str) -> str:
-    return url.removeprefix("http://")
 
 
 def test_ordinary_clients_connect_and_call_tools(url: str) -> None:

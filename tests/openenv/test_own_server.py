@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import subprocess
-from collections.abc import Iterator
 
 import anyio
 import pytest
@@ -18,7 +17,6 @@ from envhub.door import applications
 from envhub.hub import build, openenv
 from tests.door.asking import ask
 from tests.openenv.conftest import ENVS
-from tests.serving import serving
 
 pytestmark = pytest.mark.openenv
 AT = "/envs/own_server_env"
@@ -36,17 +34,6 @@ with GenericEnvClient(base_url=sys.argv[1]).sync() as env, \\
     assert other.step({}).observation["metadata"] == {"count": 1}
     assert env.state()["step_count"] == 2
 """
-
-
-@pytest.fixture(scope="module")
-def url(cache: object) -> Iterator[str]:
-    with serving(str(ENVS / "own_server_env"), str(ENVS / "counter_env")) as url:
-        yield url
-
-
-@pytest.fixture
-def address(url: str) -> str:
-    return url.removeprefix("http://")
 
 
 async def test_its_own_routes_answer_with_their_own_state(address: str) -> None:

@@ -15,13 +15,6 @@ SIMULATION = [("GET", "/state"), ("POST", "/reset"), ("POST", "/step")]
 
 
 @pytest.fixture(scope="module")
-def address(cache: object) -> Iterator[str]:
-    folders = (str(ENVS / name) for name in ("counter_env", "tools_env", "whole_env"))
-    with serving(*folders) as url:
-        yield url.removeprefix("http://")
-
-
-@pytest.fixture(scope="module")
 def production(cache: object) -> Iterator[str]:
     with serving(str(ENVS / "counter_env"), "--mode", "production") as url:
         yield url.removeprefix("http://")
