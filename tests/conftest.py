@@ -7,7 +7,7 @@ import platform
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -93,9 +93,9 @@ def _first_loop() -> None:
     uvloop.new_event_loop().close()
 
 
-@pytest.fixture(autouse=True)
-def nothing_leaks() -> Iterator[None]:
-    """A test leaves behind no child process and no open descriptor."""
+@contextmanager
+def leaving_nothing() -> Iterator[None]:
+    """Hold a block to it that it leaves behind no child process and no open descriptor."""
     before, open_before = children(), descriptors()
     yield
     # imported here: a test of something smaller must not load the hub
@@ -109,3 +109,10 @@ def nothing_leaks() -> Iterator[None]:
         time.sleep(0.01)
     assert children() <= before, "a child process outlived the test"
     assert descriptors() <= open_before, "a file descriptor outlived the test"
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """A test leaves nothing behind. Modules with `tests.sharing` do so as a whole."""
+    with leaving_nothing():
+        yield

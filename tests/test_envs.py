@@ -10,6 +10,7 @@ import envhub
 from envhub.errors import InvalidAction, InvalidOption, ResetNeeded
 from envhub.hub.catalog import Catalog
 from tests.conftest import ENVS
+from tests.sharing import nothing_leaks as nothing_leaks
 
 CATALOG = Catalog([ENVS])
 NAMES = CATALOG.names()

@@ -24,6 +24,7 @@ import envhub
 from envhub import EmbeddedSession, StepResult
 from tests.attacks.hostile import FIFTEEN, PRELUDE, READ_MEMORY, RIGHT, WRONG, Hostile
 from tests.sandbox.outside import OWNER
+from tests.sharing import nothing_leaks as nothing_leaks
 
 ENVS = Path(__file__).parents[2] / "envs"
 NAIVE = Path(__file__).parent / "naive.py"
@@ -31,12 +32,13 @@ HIDDEN = "candidate(0.25, 0.5, 0.75)"  # stands in the test of that task and now
 CONTROL_S = 60.0
 
 
-@pytest.fixture
-def token(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A secret among the hub's environment variables."""
+@pytest.fixture(scope="module")
+def token() -> Iterator[str]:
+    """A secret among the hub's environment variables, from before there is a hub."""
     made = secrets.token_hex(16)
-    monkeypatch.setenv("ENVHUB_TEST_SECRET", made)
-    return made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENVHUB_TEST_SECRET", made)
+        yield made
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 
 import envhub
 from envhub import EmbeddedSession
+from tests.sharing import nothing_leaks as nothing_leaks
 
 ENVS = Path(__file__).parents[2] / "envs"
 SYSCALL = """
@@ -27,11 +28,17 @@ def call(function, *arguments):
 """
 
 
+@pytest.fixture(scope="module")
+def session(nothing_leaks: None) -> Iterator[EmbeddedSession]:
+    with envhub.make("coding", envs=ENVS) as session:
+        yield session
+
+
 @pytest.fixture
-def env() -> Iterator[EmbeddedSession]:
-    with envhub.make("coding", envs=ENVS) as env:
-        env.reset()
-        yield env
+def env(session: EmbeddedSession) -> EmbeddedSession:
+    """An episode of its own: in a fresh process, and with a fresh sandbox for the agent."""
+    session.reset()
+    return session
 
 
 def step(env: EmbeddedSession, code: str, **fields: Any) -> Any:

@@ -16,6 +16,7 @@ from envhub.client import fetch, http, speech
 from envhub.errors import EnvhubError, InvalidAction, RemoteProtocolError, WorkerLost
 
 DEEP = json.loads("[" * 800 + "]" * 800)
+_POLL_S = 0.01  # half a second is the default, and an end waits for it
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def answering(
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"

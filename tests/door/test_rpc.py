@@ -16,6 +16,8 @@ from websockets.exceptions import ConnectionClosed
 from envhub import Hub
 from envhub.door import kept
 from tests.door.asking import ask
+from tests.sharing import anyio_backend as anyio_backend
+from tests.sharing import nothing_leaks as nothing_leaks
 
 ENVS = Path(__file__).parents[2] / "envs"
 CREATE, CLOSE, LIST = "openenv/session/create", "openenv/session/close", "tools/list"
@@ -28,6 +30,7 @@ class Client:
         self.address = address
         self.hub = hub
         self.url = f"ws://{address}/envs/echo"
+        self.made: list[str] = []  # keys of sessions
 
     async def post(self, body: str, path: str = "/envs/echo/mcp") -> tuple[int, Any]:
         reply = await ask(self.address, "POST", path, body)
@@ -41,17 +44,32 @@ class Client:
     async def call(self, method: str, **params: Any) -> Any:
         status, reply = await self.post(request(method, **params))
         assert (status, reply["id"]) == (200, 7)
+        if method == CREATE and "result" in reply:
+            self.made.append(reply["result"]["session_id"])
         return reply.get("result", reply.get("error"))
+
+    async def leave(self) -> None:
+        """Close what is left open."""
+        for key in self.made:
+            await self.call(CLOSE, session_id=key)
+        await self.until_all_have_gone()
 
 
 def request(method: str, **params: Any) -> str:
     return json.dumps({"jsonrpc": "2.0", "method": method, "params": params, "id": 7})
 
 
-@pytest.fixture
-async def client(served: Any) -> AsyncIterator[Client]:
+@pytest.fixture(scope="module")
+async def door(nothing_leaks: None, served: Any) -> AsyncIterator[tuple[str, Hub]]:
     async with Hub(ENVS, max_sessions=3, queue_s=0.1) as hub, served(hub, "echo") as address:
-        yield Client(address, hub)
+        yield address, hub
+
+
+@pytest.fixture
+async def client(door: tuple[str, Hub]) -> AsyncIterator[Client]:
+    client = Client(*door)
+    yield client
+    await client.leave()
 
 
 async def say(websocket: Any, frame: dict[str, Any]) -> Any:

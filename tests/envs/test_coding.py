@@ -8,6 +8,7 @@ import pytest
 
 from envhub.errors import EnvironmentFailed, InvalidAction, InvalidOption
 from envhub.hub.embedded import EmbeddedSession
+from tests.sharing import nothing_leaks as nothing_leaks
 
 RIGHT = "def clamp(value, low, high):\n    return max(low, min(high, value))\n"
 

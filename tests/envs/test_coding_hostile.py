@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envhub.hub.embedded import EmbeddedSession
+from tests.sharing import nothing_leaks as nothing_leaks
 
 RIGHT = "def clamp(value, low, high):\n    return max(low, min(high, value))\n"
 LIAR = """

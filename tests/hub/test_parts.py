@@ -11,6 +11,10 @@ import envhub
 from envhub import Hub, Session
 from envhub.errors import EnvironmentFailed, ResetNeeded
 from tests.hub.conftest import ENVS
+from tests.hub.sharing import anyio_backend as anyio_backend
+from tests.hub.sharing import hub as hub
+from tests.hub.sharing import nothing_leaks as nothing_leaks
+from tests.hub.sharing import shared as shared
 
 
 @pytest.fixture(params=["parts", "parts_async"])

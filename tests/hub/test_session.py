@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from pathlib import Path
 
 import anyio
 import pytest
@@ -22,6 +21,11 @@ from envhub.errors import (
     SessionClosed,
     WorkerLost,
 )
+from tests.hub.conftest import ENVS
+from tests.hub.sharing import anyio_backend as anyio_backend
+from tests.hub.sharing import hub as hub
+from tests.hub.sharing import nothing_leaks as nothing_leaks
+from tests.hub.sharing import shared as shared
 
 
 async def test_reset_step_and_state(hub: Hub) -> None:
@@ -315,8 +319,7 @@ async def test_a_zygote_that_dies_takes_its_sessions_and_is_replaced(hub: Hub) -
 
 
 async def test_a_full_hub_says_so_after_the_queue_time() -> None:
-    envs = Path(__file__).parent / "envs"
-    async with Hub(envs, max_sessions=1, queue_s=0.05) as hub, hub.session("probe"):
+    async with Hub(ENVS, max_sessions=1, queue_s=0.05) as hub, hub.session("probe"):
         with pytest.raises(CapacityError, match="1 of 1 sessions are open") as caught:
             await hub.open("probe")
 
@@ -324,8 +327,7 @@ async def test_a_full_hub_says_so_after_the_queue_time() -> None:
 
 
 async def test_a_place_that_becomes_free_serves_the_queue() -> None:
-    envs = Path(__file__).parent / "envs"
-    async with Hub(envs, max_sessions=1, queue_s=30) as hub:
+    async with Hub(ENVS, max_sessions=1, queue_s=30) as hub:
         for _ in range(3):
             async with hub.session("probe") as env:
                 await env.reset()
@@ -353,8 +355,7 @@ async def test_the_session_reaches_no_network(hub: Hub) -> None:
 
 
 async def test_isolation_none_runs_the_same_environment_and_its_receipt_says_so() -> None:
-    envs = Path(__file__).parent / "envs"
-    async with Hub(envs, isolation="none") as hub, hub.session("probe") as env:
+    async with Hub(ENVS, isolation="none") as hub, hub.session("probe") as env:
         await env.reset(seed=1)
         result = await env.step({"code": "result = {'x': 1}"})
         receipt = env.receipt
