@@ -99,6 +99,8 @@ async def test_the_asynchronous_client_plays(url: str) -> None:
 
 async def test_a_late_reply_is_never_taken_for_the_next_one(url: str) -> None:
     """Upstream's client opens another session in silence; here a reset says so."""
+    async with EnvClient(f"{url}/envs/probe") as first:
+        await first.reset()  # its worker may take longer to start than the other waits
     async with EnvClient(f"{url}/envs/probe", message_timeout_s=0.5) as env:
         await env.reset()
         with pytest.raises(DeadlineExceeded, match=r"0\.5 s"):
