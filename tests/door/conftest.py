@@ -58,9 +58,14 @@ class ScriptedSession:
         return Observed(op=0, payload=await self.play("reset", options))
 
     async def step_raw(
-        self, action: bytes, form: Form = "msgpack", options: bytes = b""
+        self,
+        action: bytes,
+        form: Form = "msgpack",
+        options: bytes = b"",
+        *,
+        stream: bool = False,
     ) -> Observed:
-        assert form == "json"
+        assert (form, stream) == ("json", False)
         return Observed(op=0, payload=await self.play("step", action + options))
 
     async def state_raw(self, form: Form = "msgpack") -> bytes:
