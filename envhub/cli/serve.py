@@ -53,6 +53,9 @@ if TYPE_CHECKING:
               metavar="SECONDS", help="How long open sessions may go on after SIGTERM, SIGINT "
                                       "or the end of input, while no new ones are opened; a "
                                       "second signal ends them.")  # fmt: skip
+@click.option("--grace-s", type=click.FloatRange(0), default=60.0, show_default=True,
+              metavar="SECONDS", help="How long a session of envhub.connect is kept while its "
+                                      "client is not connected.")  # fmt: skip
 @isolation_options
 @click.option("--launcher", type=click.Choice(["auto", "bubblewrap", "built-in"]),
               default="auto", show_default=True, help="What builds the sandbox.")  # fmt: skip
@@ -97,6 +100,7 @@ def serve(
     mode: str | None,
     stop_on_eof: bool,
     drain_s: float,
+    grace_s: float,
     isolation: str,
     exactly: bool,
     allow_unprotected_agent_code: bool,
@@ -173,6 +177,7 @@ def serve(
         "certificate": certificate,
         "key": key,
         "drain_s": drain_s,
+        "grace_s": grace_s,
     }
     uvloop.run(_serve(hub, root, door))
 

@@ -16,7 +16,7 @@ from envhub.door.applications import Applications, Forwarding
 from envhub.door.bodies import InvalidBody
 from envhub.door.kept import KeptSessions
 from envhub.door.native import connection as native
-from envhub.door.native.lanes import Lanes
+from envhub.door.native.lanes import GRACE_S, Lanes
 from envhub.door.origin import SameOrigin
 from envhub.door.stream import stream
 from envhub.door.tokens import Bearer, Tokens
@@ -50,6 +50,7 @@ def create_app(
     production: bool = False,
     tokens: Tokens | None = None,
     any_host: bool = False,
+    grace_s: float = GRACE_S,
 ) -> Starlette:
     """Return the application that serves `hub`.
 
@@ -61,12 +62,13 @@ def create_app(
             for those whose author wants it.
         tokens: one of which a client must bear; None for none.
         any_host: clients may know this machine by any name.
+        grace_s: how long a session of the native protocol is kept without a connection.
     """
     app = Starlette()
     named = Forwarding(Router(OPENENV))
     routes = (Mount("/envs/{name}", named), Mount("", named))
     install(app, routes, default=default, host=host, production=production, any_host=any_host)
-    connect(app, hub)
+    connect(app, hub, grace_s)
     if tokens is not None:
         app.add_middleware(Bearer, tokens=tokens)  # before all others
     return app
@@ -108,11 +110,11 @@ def install(
     app.state.production = production
 
 
-def connect(app: Starlette, hub: Hub) -> None:
+def connect(app: Starlette, hub: Hub, grace_s: float = GRACE_S) -> None:
     """Say whose sessions the routes are about, before the first request."""
     app.state.hub = hub
     app.state.sessions = KeptSessions(hub)
-    app.state.lanes = Lanes(hub)
+    app.state.lanes = Lanes(hub, grace_s)
     hub.every_look(app.state.sessions.forget_idle)
     app.state.applications = Applications(hub)
 

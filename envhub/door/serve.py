@@ -18,6 +18,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from envhub.door.app import create_app
 from envhub.door.drain import Drain
+from envhub.door.native.lanes import GRACE_S
 from envhub.door.tokens import Tokens
 from envhub.errors import UsageError
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 MAX_FRAME_BYTES = 16 * 1024 * 1024  # upstream's limit, by uvicorn's default
 PING_S = 20.0  # upstream's, both for the interval and for the patience
 BACKLOG = 2048  # connections that the kernel holds while the loop is busy
-GRACE_S = 3  # for requests that still run when a signal comes
+FINISH_S = 3  # for requests that still run when a signal comes
 LAST_WORDS_S = 10.0  # for sessions to be closed after that
 END = signal.SIGUSR1  # ends the server, too, but a second one is not impatience
 
@@ -123,6 +124,7 @@ async def serve(
     certificate: str | None = None,
     key: str | None = None,
     drain_s: float = 0.0,
+    grace_s: float = GRACE_S,
     on_drain: Callable[[int], None] = lambda sessions: None,
     on_ready: Callable[[int], None],
 ) -> None:
@@ -143,6 +145,7 @@ async def serve(
         certificate: file, for TLS.
         key: file of its private key, if it is another one.
         drain_s: how long open sessions may go on after a signal.
+        grace_s: how long a session of the native protocol is kept without a connection.
         on_drain: called with how many they are, when it begins to wait for them.
         on_ready: called with the real port, when connections are accepted.
 
@@ -159,6 +162,7 @@ async def serve(
         production=production,
         tokens=tokens,
         any_host=tokens is not None or not ip_address(address).is_loopback,
+        grace_s=grace_s,
     )
     config = uvicorn.Config(
         app,
@@ -178,7 +182,7 @@ async def serve(
         backlog=BACKLOG,
         ssl_certfile=certificate,
         ssl_keyfile=key,
-        timeout_graceful_shutdown=GRACE_S,
+        timeout_graceful_shutdown=FINISH_S,
     )
     drain = Drain(hub, app.state.applications, drain_s, on_drain)
     server = _Server(config, lambda: on_ready(real_port), drain)

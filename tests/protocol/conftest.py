@@ -15,5 +15,5 @@ FOLDERS = [str(ROOT / folder) for folder in ("tests/protocol/envs", "tests/hub/e
 def url() -> Iterator[str]:
     """A server of these tests, with a short grace."""
     envs = [word for folder in FOLDERS for word in ("--envs", folder)]
-    with serving(*envs, "--default", "echo", "--cap", "step_s=10") as url:
+    with serving(*envs, "--default", "echo", "--cap", "step_s=10", "--drain-s", "0") as url:
         yield url

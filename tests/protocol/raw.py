@@ -33,6 +33,7 @@ class Raw:
             additional_headers=headers,
             compression=None,
             max_size=None,
+            max_queue=None,
             proxy=None,
         )
         self._socket: ClientConnection = self._stack.enter_context(connecting)

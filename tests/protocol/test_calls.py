@@ -9,6 +9,7 @@ from websockets.sync.client import connect
 
 from envhub.wire import native
 from tests.protocol.raw import Raw, key, packed, unpacked
+from tests.serving import serving
 
 
 def opened(client: Raw, session: int = 1, environment: str = "chain") -> bytes:
@@ -251,3 +252,18 @@ def test_a_handshake_without_the_protocols_name_is_refused(url: str) -> None:
 
     assert caught.value.response.status_code == 400
     assert b"envhub.v1" in (caught.value.response.body or b"")
+
+
+def test_who_does_not_come_back_in_time_has_lost_the_session() -> None:
+    with serving("--envs", "tests/protocol/envs", "--env", "chain", "--grace-s", "0") as url:
+        client = Raw(url)
+        own, found = opened(client), native.Opened
+        while found is native.Opened:  # the server may not have seen the cut yet
+            client.cut()
+            client = Raw(url)
+            client.say(native.Resume(1, own))
+            reply = client.hear()
+            found = type(reply)
+        client.close()
+
+        assert reply.code == "session_lost"

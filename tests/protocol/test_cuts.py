@@ -62,7 +62,8 @@ async def test_a_step_that_runs_during_the_cut_is_carried_out_once(url: str) -> 
 
 async def test_a_hub_that_was_restarted_has_lost_the_session_and_says_so() -> None:
     envs = [word for folder in FOLDERS for word in ("--envs", folder)]
-    with serving(*envs, "--env", "chain") as first, serving(*envs, "--env", "chain") as second:
+    envs += ["--env", "chain", "--drain-s", "0"]
+    with serving(*envs) as first, serving(*envs) as second:
         servers = iter([first, second])
         async with cutting(next(servers)) as (url, cutter), envhub.connect(url) as hub:
             env = await hub.open("chain")

@@ -14,6 +14,7 @@ import anyio
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from envhub.door.address import client_of
 from envhub.door.native.lane import Lane
 from envhub.door.native.lanes import Lanes
 from envhub.door.native.outlet import Group, Outlet, Sink
@@ -50,7 +51,7 @@ class Connection:
     def __init__(self, websocket: WebSocket, lanes: Lanes) -> None:
         self._websocket = websocket
         self._lanes = lanes
-        self._client = ""
+        self._client = client_of(websocket)
         self._outlet = Outlet()
         self._mine: dict[int, Lane] = {}
         self._groups: dict[int, Group] = {}

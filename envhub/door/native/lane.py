@@ -35,7 +35,7 @@ class Lane:
         environment: its name.
         grace_s: how long it is kept without a connection.
         opening: opens the session.
-        on_end: called once, when the lane has ended.
+        on_end: called once, when nobody can come to the lane any more.
 
     Attributes:
         outlet: of the connection that has it; None when none has, or it has ended.
@@ -135,6 +135,7 @@ class Lane:
 
     async def aclose(self) -> None:
         """Close the session, and tell the connection. Idempotent."""
+        self._leave()
         if self._expiry is not None:
             self._expiry.cancel()
         if self._session is not None:
@@ -277,6 +278,9 @@ class Lane:
         if self.outlet is not None:
             self.outlet.send(native.encode(last))
             self.outlet = None
+        self._leave()
+
+    def _leave(self) -> None:
         if not self._ended:
             self._ended = True
             self._on_end()

@@ -31,20 +31,20 @@ class Lanes:
     def __init__(self, hub: Hub, grace_s: float = GRACE_S) -> None:
         self._hub = hub
         self._grace_s = grace_s
-        self._lanes: dict[tuple[str, bytes], Lane] = {}
+        self._lanes: dict[bytes, Lane] = {}
 
     def find(self, request: Open | Resume, client: str, outlet: Outlet) -> Lane:
         """Return the lane of a key, which an Open makes if there is none.
 
         Args:
             request: with the key.
-            client: whose it is; another's keys are not seen.
+            client: by which the hub serves those in turn who wait for a place.
             outlet: of the connection that it is attached to from now on.
 
         Raises:
             SessionLost: there is none, and this is no Open.
         """
-        lane = self._lanes.get((client, request.key))
+        lane = self._lanes.get(request.key)
         if lane is None:
             if isinstance(request, Resume):
                 raise SessionLost(_LOST)
@@ -58,13 +58,15 @@ class Lanes:
             await lane.aclose()
 
     def _opened(self, request: Open, client: str) -> Lane:
-        key = client, request.key
+        name, schema = request.environment, request.schema or None
 
         def forget() -> None:
-            self._lanes.pop(key, None)
+            self._lanes.pop(request.key, None)
 
         async def opening() -> Session:
-            return await self._hub.open(request.environment, schema=request.schema or None)
+            return await self._hub.open(name, schema=schema, client=client)
 
-        lane = self._lanes[key] = Lane(request.environment, self._grace_s, opening, forget)
+        lane = self._lanes[request.key] = Lane(
+            request.environment, self._grace_s, opening, forget
+        )
         return lane
