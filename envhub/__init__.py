@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from envhub.hub.hub import Hub as Hub
     from envhub.hub.make import make as make
     from envhub.hub.session import Session as Session
+    from envhub.results import Bill as Bill
     from envhub.results import Record as Record
     from envhub.results import StepResult as StepResult
 else:
@@ -51,6 +52,7 @@ else:
         "Environment": "envhub.authoring.environment",
         "AutoAction": "envhub.client.auto",
         "AutoEnv": "envhub.client.auto",
+        "Bill": "envhub.results",
         "EnvClient": "envhub.client.websocket",
         "EnvHubProvider": "envhub.client.provider",
         "HTTPEnvClient": "envhub.client.http",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -55,3 +55,41 @@ class StepResult:
     def done(self) -> bool:
         """Whether the episode is over, either way."""
         return self.terminated or self.truncated
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a session has used so far, over all its calls and processes.
+
+    The bill of one step, or of any stretch, is the difference of two:
+
+        before = session.bill
+        await session.step(action)
+        used = session.bill - before
+
+    Args:
+        calls: made of its processes, closing apart.
+        wall_s: wall-clock seconds in these, that of a call under way included.
+        waited_s: seconds of waiting for a place, for a process, for another call's end.
+        cpu_s: CPU seconds of its processes and agent sandboxes, and of all that they started.
+            What has ended unseen with a lost worker is left out.
+        peak_bytes: largest resident set of any one process, shared pages included. Of a
+            difference: the later one's.
+        sent_bytes: to its processes, as messages on their sockets.
+        received_bytes: from them, likewise.
+        printed_bytes: that they printed.
+    """
+
+    calls: int = 0
+    wall_s: float = 0.0
+    waited_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    printed_bytes: int = 0
+
+    def __sub__(self, earlier: Bill) -> Bill:
+        """Return what was used since an earlier bill of the same session."""
+        used = {f.name: getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)}
+        return Bill(**{**used, "peak_bytes": self.peak_bytes})

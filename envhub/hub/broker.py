@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from anyio.abc import TaskGroup
 
 from envhub.errors import EnvhubError, RemoteProtocolError
+from envhub.hub.census import Used
 from envhub.hub.process import ForkedProcess, SessionProcess
 from envhub.hub.worker import Worker
 from envhub.wire.messages import (
@@ -68,8 +69,13 @@ class Broker:
         self._idle = asyncio.Event()
         self._idle.set()
         self._agents: dict[int, ForkedProcess] = {}
+        self._used = Used()  # by those that have ended
         self._closed = False
         self._loop.add_reader(self._socket.fileno(), self._read)
+
+    def used_so_far(self) -> Used:
+        """Return what the agent sandboxes have used. May be called from any thread."""
+        return sum((process.used_so_far() for process in [*self._agents.values()]), self._used)
 
     async def aclose(self) -> None:
         """Kill every agent sandbox of the session and reap it. Idempotent."""
@@ -79,10 +85,10 @@ class Broker:
         for process in list(self._agents.values()):
             process.kill("closed")
         await self._idle.wait()
-        for process in list(self._agents.values()):
+        for number, process in list(self._agents.items()):
             process.kill("closed")
             await self._end(process)
-        self._agents.clear()
+            self._count(number)
 
     def _read(self) -> None:
         try:
@@ -159,12 +165,19 @@ class Broker:
 
     async def _forget(self, number: int, process: ForkedProcess) -> None:
         verdict = await process.wait_verdict()
-        if self._agents.pop(number, None) is not None:
+        if self._count(number):
             self._taken -= 1
             process.close_descriptors()
             # the machine's want of memory is no fault of the agent
             cause = HOST_MEMORY if verdict.limit == HOST_MEMORY else verdict.cause
             self._tell(AgentEnded(number, cause, verdict.detail))
+
+    def _count(self, number: int) -> bool:
+        """Forget one that has ended, but not what it used; False if that was done before."""
+        process = self._agents.pop(number, None)
+        if process is not None:
+            self._used += process.used_so_far()
+        return process is not None
 
     async def _end(self, process: ForkedProcess) -> None:
         if process.pidfd >= 0:

@@ -31,7 +31,7 @@ from envhub.hub.exchange import Exchange
 from envhub.hub.polling import Poll
 from envhub.hub.pool import Lease, Pool
 from envhub.hub.schemas import Pinned
-from envhub.results import Record, StepResult
+from envhub.results import Bill, Record, StepResult
 from envhub.wire import calls
 from envhub.wire.lifecycle import State
 from envhub.wire.messages import (
@@ -66,7 +66,7 @@ class EmbeddedSession:
         self._tenure = self._place.tenure
         self._pool: Pool = self._place.pool
         self._lease: Lease | None = None
-        self._exchange = Exchange(self._pool.manifest.limits)
+        self._exchange = Exchange(self._pool.manifest.limits, self._place.meter)
         self._poll: Poll | None = None  # with the lease
         self._waits = threading.RLock()  # held to end or to cancel a call's wait for a process
         self._waiting = self._cancelled = False
@@ -159,6 +159,11 @@ class EmbeddedSession:
         lease = self._lease
         return lease.process.pid if lease is not None and lease.process.pidfd >= 0 else 0
 
+    @property
+    def bill(self) -> Bill:
+        """What the session has used so far, also after its end: see `Session.bill`."""
+        return self._place.meter.bill()
+
     def close(self) -> None:
         """Close the environment, and give the place back. Idempotent; nothing in a fork."""
         if self._closed or os.getpid() != self._background.owner:
@@ -187,7 +192,7 @@ class EmbeddedSession:
 
     def _start(self) -> Lease:
         self._lease = self._background.do(self._place.lease())
-        self._exchange = Exchange(self._pool.manifest.limits)
+        self._exchange = Exchange(self._pool.manifest.limits, self._place.meter)
         self._poll = Poll(self._lease, self._exchange)
         return self._lease
 

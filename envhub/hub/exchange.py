@@ -12,6 +12,7 @@ from typing import Any
 
 from envhub import errors
 from envhub.errors import EnvhubError, EnvironmentFailed, RemoteProtocolError
+from envhub.hub.meter import Meter
 from envhub.wire.framing import MAX_FRAME_BYTES, FrameBuffer, encode_frame
 from envhub.wire.lifecycle import Event, State, after
 from envhub.wire.messages import (
@@ -52,11 +53,13 @@ class Exchange:
 
     Args:
         limits: of the session; those on output and frames are held here.
+        meter: of the session; bytes are counted here.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, meter: Meter) -> None:
         self.state = after(State.STARTING, Event.ISOLATED)
         self._limits = limits
+        self.meter = meter
         self._frames = FrameBuffer(max_bytes=limits.frame_bytes)
         self._op = 0
         self._stage = ""
@@ -85,11 +88,11 @@ class Exchange:
         self._stage = stage
         self._output.clear()
         self._printed_bytes = 0
-        return encode_frame(message)
+        return self._counted(encode_frame(message))
 
     def cancel(self) -> bytes:
         """Return the frame that asks the environment to leave the call under way."""
-        return encode_frame(encode(Cancel(self._op)))
+        return self._counted(encode_frame(encode(Cancel(self._op))))
 
     def receive(self, data: bytes) -> Reply | None:
         """Take bytes from the process; return the reply to the call, when it is whole.
@@ -98,6 +101,7 @@ class Exchange:
             RemoteProtocolError: they are not that reply. The process must be killed; nothing
                 that it says from then on is a reply.
         """
+        self.meter.received_bytes += len(data)
         if self._is_broken:
             raise RemoteProtocolError("the protocol was broken before")
         try:
@@ -131,12 +135,17 @@ class Exchange:
     def printed(self, data: bytes) -> Passed | None:
         """Take output of the process; return the limit once it is too much."""
         self._printed_bytes += len(data)
+        self.meter.printed_bytes += len(data)
         self._output += data
         del self._output[:-OUTPUT_KEPT_BYTES]
         allowed = self._limits.output_bytes
         if self._printed_bytes <= allowed:
             return None
         return Passed("output_bytes", allowed, self._printed_bytes)
+
+    def _counted(self, frame: bytes) -> bytes:
+        self.meter.sent_bytes += len(frame)
+        return frame
 
     @property
     def output(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -258,6 +259,7 @@ class Hub:
         """
         self.check_owner()
         pool = self._pool(name)
+        began = time.monotonic()
         turn = await self._admission.take(client)
 
         def release() -> None:
@@ -265,6 +267,7 @@ class Hub:
             self._admission.give_back(turn)
 
         place = Place(pool, release)
+        place.meter.waited_s = time.monotonic() - began
         self._taken.add(place)
         return place
 

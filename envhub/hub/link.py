@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from envhub.errors import EnvhubError, RemoteProtocolError
 from envhub.hub.exchange import Exchange
+from envhub.hub.meter import Meter
 from envhub.hub.process import SessionProcess
 from envhub.hub.tenure import Deadline
 from envhub.wire.lifecycle import State
@@ -27,9 +28,10 @@ class Link:
     nobody asked for is noticed between the calls, too.
     """
 
-    def __init__(self, process: SessionProcess) -> None:
+    def __init__(self, process: SessionProcess, meter: Meter) -> None:
         self._process = process
-        self._exchange = Exchange(process.limits)
+        self._meter = meter
+        self._exchange = Exchange(process.limits, meter)
         self._loop = asyncio.get_running_loop()
         self._reply: asyncio.Future[Reply | None] | None = None
         self._unsent = b""
@@ -66,6 +68,7 @@ class Link:
         self._at_once_bytes = _AT_ONCE_BYTES
         self._reply = self._loop.create_future()
         timer = self._loop.call_later(deadline.left_s + _EARLY_S, self._kill_at, deadline)
+        self._meter.begin(stage)
         try:
             self._send(frame)
             reply = await self._reply
@@ -73,6 +76,7 @@ class Link:
             self._process.kill("closed")
             raise
         finally:
+            self._meter.end()
             timer.cancel()
             if self._leaving is not None:
                 self._leaving.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from envhub.hub.meter import Meter
 from envhub.hub.pool import Lease, Pool
 from envhub.hub.tenure import Tenure
 
@@ -14,11 +15,17 @@ class Place:
     Args:
         pool: of the environment.
         release: called once, when the place is free again.
+
+    Attributes:
+        tenure: the session's clocks.
+        meter: what it uses.
     """
 
     def __init__(self, pool: Pool, release: Callable[[], None]) -> None:
         self.pool = pool
         self.tenure = Tenure(pool.manifest.deadlines)
+        self.meter = Meter()
+        self._kept_bytes = 0
         self._release = release
         self._held: dict[int, Lease] = {}
         self._before_close: Callable[[], Awaitable[None]] | None = None
@@ -33,17 +40,29 @@ class Place:
 
         Raises: as `Pool.lease`; SessionClosed when the place is given up meanwhile.
         """
-        lease = await self.pool.lease()
+        with self.meter.waiting():
+            lease = await self.pool.lease()
         if self._closed:
             await self.pool.end(lease)
             raise self.tenure.closed()
+        lease.process.kept_bytes = self._kept_bytes
         self._held[id(lease)] = lease
+        self.meter.hold(lease)
         return lease
+
+    def keep(self, count: int) -> None:
+        """Note how many bytes are kept for the session: they count as its processes'."""
+        self._kept_bytes = count
+        for lease in self._held.values():
+            lease.process.kept_bytes = count
 
     async def end(self, lease: Lease) -> None:
         """End a process. Idempotent."""
         if self._held.pop(id(lease), None) is not None:
-            await self.pool.end(lease)
+            try:
+                await self.pool.end(lease)
+            finally:
+                self.meter.release(lease)
 
     def look(self) -> bool:
         """Kill what has outlived its episode. Return whether nobody has called for too long.

@@ -63,6 +63,7 @@ class Poll:
             WorkerError: the process ended.
         """
         frame = self._exchange.call(stage, request)
+        self._exchange.meter.begin(stage)
         try:
             with self._lock:
                 self._unsent += frame  # a Cancel of the call before may be left in there
@@ -73,6 +74,7 @@ class Poll:
             self._process.kill("closed")
             raise
         finally:
+            self._exchange.meter.end()
             with self._lock:
                 self._call = None
         self._read_output()

@@ -23,6 +23,7 @@ from envhub.errors import BuildFailed, CapacityError, EnvhubError, WorkerStartFa
 from envhub.hub import build, fingerprint, start_errors, views
 from envhub.hub.backoff import BackOff
 from envhub.hub.broker import Broker
+from envhub.hub.census import Used
 from envhub.hub.manifest import Manifest
 from envhub.hub.process import ForkedProcess, SessionProcess
 from envhub.hub.pulse import PATIENCE_S
@@ -47,6 +48,11 @@ class Lease:
 
     process: SessionProcess
     broker: Broker | None
+
+    def used_so_far(self) -> Used:
+        """Return what the process and its agent sandboxes have used."""
+        used = self.process.used_so_far()
+        return used if self.broker is None else used + self.broker.used_so_far()
 
 
 @dataclass

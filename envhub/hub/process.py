@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from envhub.errors import RemoteProtocolError
+from envhub.hub import census
+from envhub.hub.census import Used
 from envhub_sandbox import (
     Cause,
     Grade,
@@ -61,6 +63,7 @@ class ForkedProcess:
         self.leaf: Leaf | None = None
         self.kept_bytes = 0
         self.is_unreaped = False
+        self._used = Used()
         self._noted = asyncio.Event()
         self._verdict: Verdict | None = None
 
@@ -108,6 +111,24 @@ class ForkedProcess:
     def verdict(self) -> Verdict | None:
         """Why it ended; None while it runs, or until the zygote has said it."""
         return self._verdict
+
+    def used_so_far(self) -> Used:
+        """Return what it and its descendants have used; never less than before.
+
+        Of one that went with its zygote, what was known at the last time. May be called from
+        any thread.
+        """
+        used = Used()
+        if self._verdict is not None:
+            used = Used(self._verdict.cpu_s, self._verdict.peak_bytes)
+        elif self.pid > 0:
+            used = census.used(self.pid)
+            if self.has_ended:  # so that the number may be another's
+                used = Used()
+        known = self._used
+        cpu_s = max(known.cpu_s, used.cpu_s)
+        self._used = Used(cpu_s, max(known.peak_bytes, used.peak_bytes))
+        return self._used
 
     def note_end(self, status: int, cpu_s: float, peak_bytes: int) -> None:
         """Take the zygote's word on how it ended; what we ended ourselves we know."""

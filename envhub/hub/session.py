@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
@@ -17,7 +18,7 @@ from envhub.hub.link import Link
 from envhub.hub.manifest import Manifest
 from envhub.hub.place import Place
 from envhub.hub.pool import Lease
-from envhub.results import Record, StepResult
+from envhub.results import Bill, Record, StepResult
 from envhub.wire import calls
 from envhub.wire.messages import (
     Close,
@@ -53,8 +54,9 @@ class Session:
     def __init__(self, place: Place, lease: Lease) -> None:
         self._place = place
         self._tenure = place.tenure
+        self._meter = place.meter
         self._lease: Lease | None = lease
-        self._link: Link | None = Link(lease.process)
+        self._link: Link | None = Link(lease.process, self._meter)
         place.on_close(self.aclose)
         place.tenure.opened()
         self._lock = anyio.Lock(fast_acquire=True)
@@ -101,6 +103,14 @@ class Session:
     def has_process(self) -> bool:
         """Whether there is one, and nobody has killed it, as a call does that is cancelled."""
         return self._lease is not None and not self._lease.process.is_killed
+
+    @property
+    def bill(self) -> Bill:
+        """What the session has used so far, also after its end.
+
+        What the live processes have used is read now: some system calls for each of them.
+        """
+        return self._meter.bill()
 
     async def reset(
         self, seed: int | None = None, *, episode_id: str | None = None, **options: Any
@@ -255,8 +265,7 @@ class Session:
 
     def keep(self, count: int) -> None:
         """Note how many bytes are kept for the session outside of it: they count as its own."""
-        if self._lease is not None:
-            self._lease.process.kept_bytes = count
+        self._place.keep(count)
 
     def held_to_protocol(self) -> AbstractContextManager[None]:
         """Kill the process if, in this block, its last payload turns out to be none.
@@ -298,8 +307,12 @@ class Session:
     # ------------------------------------------------------------ one call
 
     async def _call(self, stage: str, request: Callable[[int], Request]) -> Reply:
+        since = time.monotonic() if self._lock.locked() else 0.0
         async with self._lock:
-            self._check_open()
+            if since:
+                self._meter.waited_s += time.monotonic() - since
+            if self._closed:
+                raise self._tenure.closed()
             try:
                 self._tenure.begin(stage)
             except DeadlineExceeded:
@@ -335,10 +348,6 @@ class Session:
                 raise SessionClosed("the session was closed during the call") from None
             raise
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise self._tenure.closed()
-
     def _needs_fresh_process(self) -> bool:
         pristine = self.manifest.reset == "pristine"
         return pristine and self._lease is not None and self._lease.process.used
@@ -370,7 +379,7 @@ class Session:
             if self._closed:
                 await self._place.end(lease)
                 raise self._tenure.closed()
-            self._lease, self._link = lease, Link(lease.process)
+            self._lease, self._link = lease, Link(lease.process, self._meter)
         return self._link
 
     async def _drop_process(self, *, ask: bool) -> None:

@@ -1,9 +1,10 @@
 """The watchdog: holds what no rlimit can, by looking twice a second.
 
 An rlimit counts one process. What a session uses together (private memory of all its
-processes, what they share, the files in its tmpfs) is summed here, and a session past its
-limit is killed with the numbers as its verdict. So what it takes between two looks is not
-held, and where that matters a control group is the answer; see docs/decisions.
+processes, what they share, the files in its tmpfs, what the hub keeps for it) is summed here,
+and a session past its limit is killed with the numbers as its verdict. So what it takes
+between two looks is not held, and where that matters a control group is the answer; see
+docs/decisions. No control group holds what is kept in the hub; a look does, beside one, too.
 
 The machine has a limit, too. While less memory is available than is kept free no session is
 admitted, and below half of that the largest one is killed.
@@ -148,13 +149,13 @@ class Watchdog:
     def _is_suspect(self, process: ForkedProcess, tree: Tree) -> bool:
         """Whether it could be over: with shared pages counted for each, and its files full."""
         limits = process.limits
-        most = tree.resident_bytes + limits.file_memory_bytes
+        most = tree.resident_bytes + limits.file_memory_bytes + process.kept_bytes
         if not limits.session_memory_bytes or most <= limits.session_memory_bytes:
             return False
         return time.monotonic() >= self._not_before.get(process, 0.0)
 
     async def _hold_memory(self, process: ForkedProcess, tree: Tree) -> None:
-        used = await self._measure(process, tree)
+        used = await self._measure(process, tree) + process.kept_bytes
         allowed = process.limits.session_memory_bytes
         if used > allowed and _lives(process):
             process.kill("memory_limit", Passed("session_memory_bytes", allowed, used))

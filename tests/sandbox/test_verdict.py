@@ -16,7 +16,7 @@ from tests.sandbox.attack import PRELUDE
 
 OWN_REASONS: tuple[OwnReason, ...] = (
     "deadline", "episode_deadline", "idle", "output_limit", "frame_limit", "memory_limit",
-    "process_limit", "protocol", "closed", "worker_lost",
+    "process_limit", "protocol", "cancelled", "closed", "worker_lost",
 )  # fmt: skip
 
 
