@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from envhub import Hub, Session
@@ -67,6 +68,26 @@ async def test_errors_are_what_upstream_would_say(hub: Hub) -> None:
 
     errors = {tuple(e["loc"]): e["type"] for e in json.loads(refused.value.detail)}
     assert errors == {("by",): "int_parsing", ("extra",): "extra_forbidden"}
+
+
+async def test_one_that_has_a_cancel_is_asked_to_leave_its_step(hub: Hub) -> None:
+    async with hub.session("counter_env") as session:
+        await session.reset()
+        pid = session.pid
+        seen: list[str] = []
+
+        async def wait() -> None:
+            seen.append((await step(session, by=1, do="wait"))["observation"]["seen"])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            while session.output != "begun\n":
+                await anyio.lowlevel.checkpoint()
+            assert session.cancel() is True
+
+        assert seen == ["left"]
+        assert json.loads(await session.state_raw(form="json"))["count"] == 2
+        assert session.pid == pid
 
 
 async def test_sixty_four_sessions_of_one_that_allows_one_share_nothing(hub: Hub) -> None:

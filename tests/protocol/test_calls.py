@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from envhub import Bill
 from envhub.wire import native
 from tests.protocol.raw import Raw, key, packed, unpacked
 from tests.serving import serving
@@ -45,6 +48,23 @@ def test_a_call_sent_twice_is_carried_out_once(url: str) -> None:
 
         assert once == again
         assert steps(client.hear()) == 2
+
+
+def test_the_bill_has_what_was_used_by_name(url: str) -> None:
+    with Raw(url) as client:
+        opened(client)
+        client.say(native.Bill(1))
+        before = client.hear()
+        client.say(step(2))
+        assert isinstance(client.hear(), native.Observed)
+        client.say(native.Bill(1))
+        after = client.hear()
+
+        assert isinstance(before, native.Billed)
+        assert isinstance(after, native.Billed)
+        assert set(before.used) == {field.name for field in fields(Bill)}
+        assert (before.used["calls"], after.used["calls"]) == (1, 2)
+        assert 0 < before.used["sent_bytes"] < after.used["sent_bytes"]
 
 
 def test_a_gap_is_an_error_and_changes_nothing(url: str) -> None:

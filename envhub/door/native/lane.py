@@ -7,6 +7,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from envhub.door.native.ledger import Ledger
 from envhub.door.native.outlet import Outlet, Sink
 from envhub.errors import Cancelled, EnvhubError, RemoteProtocolError, SessionClosed
+from envhub.results import Bill
 from envhub.wire import native
 from envhub.wire.failures import failed
 from envhub.wire.native import Answer, Numbered
@@ -126,7 +128,10 @@ class Lane:
                 return
 
     def bill(self) -> None:
-        """Say what the session has used."""
+        """Say what the session has used; nothing yet while it is being opened."""
+        if self.outlet is not None:
+            used = asdict(self._session.bill if self._session is not None else Bill())
+            self.outlet.send(native.encode(native.Billed(self._channel, used)))
 
     def close(self) -> None:
         """Close the session, and tell the connection. Idempotent; does not wait."""

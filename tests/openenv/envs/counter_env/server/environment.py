@@ -15,6 +15,10 @@ class CounterEnvironment(Environment):
     def __init__(self):
         super().__init__()
         self._state = CounterState()
+        self._cancelled = 0
+
+    def cancel(self):
+        self._cancelled += 1
 
     def reset(self):
         self._state = CounterState(count=0)
@@ -40,11 +44,20 @@ def _fail(_):
     raise KeyError("boom")
 
 
+def _wait(environment):
+    before = environment._cancelled
+    print("begun", flush=True)
+    while environment._cancelled == before:
+        pass
+    return "left"
+
+
 _DEEDS = {
     "global": lambda _: str(steps_of_everybody),
     "exit": lambda _: os._exit(3),
     "hang": lambda _: time.sleep(60),
     "fail": _fail,
+    "wait": _wait,
     "image": lambda _: (Path("/app/env/server") / "counter.txt").read_text(),
     "folder": lambda _: Path("server/counter.txt").read_text(),
     "variables": lambda _: os.environ["COUNTER_FROM"],
