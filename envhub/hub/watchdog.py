@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import anyio
 import anyio.to_thread
@@ -24,6 +25,7 @@ from envhub.hub.census import Census, Tree
 from envhub.hub.process import ForkedProcess
 from envhub_sandbox import Passed, cgroups
 from envhub_sandbox.cgroups import Cgroups
+from envhub_sandbox.sweep import Sweeper
 from envhub_sandbox.verdict import HOST_MEMORY
 
 LOOK_S = 0.5  # between two looks
@@ -51,6 +53,7 @@ class Watchdog:
     def __init__(self, floor_bytes: int) -> None:
         self.floor_bytes = floor_bytes
         self.cgroups: Cgroups | None = None
+        self._sweeper: Sweeper | None = None
         self._watched: dict[ForkedProcess, bool] = {}
         self._not_before: dict[ForkedProcess, float] = {}
         self._relief = 0
@@ -80,6 +83,9 @@ class Watchdog:
             self.cgroups = cgroups.find("" if named == "auto" else named)
         except OSError as error:
             raise UsageError(f"the control group `{named}` cannot be used: {error}") from error
+        if self.cgroups is not None:
+            with suppress(OSError):  # there is no shell; then the next hub sweeps
+                self._sweeper = self.cgroups.sweeper()
 
     def watch(self, process: ForkedProcess, *, count_processes: bool) -> None:
         """Watch a session's or agent sandbox's first process until it ends.
@@ -124,6 +130,8 @@ class Watchdog:
         with anyio.move_on_after(_GONE_S):
             while self.cgroups and not self.cgroups.remove_left():  # noqa: ASYNC110 (no event)
                 await anyio.sleep(0.01)
+        if self._sweeper is not None:
+            self._sweeper.close()
 
     async def _trees(self, taken: Census) -> dict[ForkedProcess, Tree]:
         trees: dict[ForkedProcess, Tree] = {}

@@ -7,8 +7,8 @@ operator named a group, on v2 or v1. Nothing on v1 says that a group was delegat
 write everywhere, so that v1 is never used unasked; and no process is ever moved out of the
 group, and so the limits, that somebody else has put it in.
 
-The names of leaves hold number and start of the owner, who may die without removing them: the
-next one does.
+The names of leaves hold number and start of the owner, who may die without removing them: its
+sweeper does, and if that was killed, too, the next owner.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from .policy import Limits
+from .sweep import Sweeper
 from .verdict import Passed
 
 Kind = Literal["cgroup v2", "cgroup v1"]
@@ -97,6 +98,10 @@ class Cgroups:
         """Remove groups whose last process was still dying; return whether none is left."""
         self._left = [leaf for leaf in self._left if not leaf.removed()]
         return not self._left
+
+    def sweeper(self) -> Sweeper:
+        """Return who removes our groups if we are killed. Raises: OSError."""
+        return Sweeper(f"{folder}/{self._owner}" for folder in set(self._folders.values()))
 
     def _remove_those_of_the_dead(self) -> None:
         for folder in set(self._folders.values()):

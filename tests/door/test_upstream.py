@@ -158,3 +158,29 @@ async def test_a_full_hub_refuses_after_its_queue(served: Any) -> None:
         "active_sessions": 1,
         "max_sessions": 1,
     }
+
+
+async def test_clients_of_different_addresses_are_served_in_turn(served: Any) -> None:
+    """Over either protocol: one that asks for many does not keep another waiting."""
+    order: list[str] = []
+    async with Hub(ENVS, max_sessions=1) as hub, served(hub, default="probe") as address:
+
+        async def play(host: str) -> None:
+            source = (host, 0)
+            async with connect(f"ws://{address}/ws", proxy=None, local_addr=source) as one:
+                await ask(one, '{"type":"state"}')
+                order.append(host)
+
+        async def wait_for(count: int) -> None:
+            with anyio.fail_after(30):
+                while hub.waiting_sessions < count:  # noqa: ASYNC110 (it has no event)
+                    await anyio.sleep(0.01)
+
+        first = await hub.open("probe", client="127.0.0.1")
+        async with anyio.create_task_group() as tasks:
+            for at, host in enumerate(["127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2"]):
+                tasks.start_soon(play, host)
+                await wait_for(at + 1)
+            await first.aclose()
+
+    assert order == ["127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.1"]
