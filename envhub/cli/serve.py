@@ -255,12 +255,12 @@ def _banner(hub: Hub, root: str, door: dict[str, Any], port: int, receipt: Recei
         click.echo(f"  {name:<16} {address}/envs/{name}{at_root}")
     for name, error in hub.catalog.broken.items():
         click.secho(f"  {name:<16} broken: {error}", fg="red")
-    for name, missing in hub.variables_not_allowed().items():
+    for name, missing in hub.terms.variables_not_allowed().items():
         allow = " ".join(f"--variable {variable}" for variable in missing)
         click.secho(
             f"  {name:<16} asks for variables that it does not get: {allow}", fg="yellow"
         )
-    for name in hub.networks_not_allowed():
+    for name in hub.terms.networks_not_allowed():
         click.secho(
             f"  {name:<16} asks for a network that it does not get: --allow-network {name}",
             fg="yellow",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -15,11 +16,10 @@ import psutil
 from envhub.batch import Batch
 from envhub.errors import CapacityError, EnvhubError, HubForked, UsageError
 from envhub.hub import budgets, schemas
-from envhub.hub import caps as limits
 from envhub.hub.admission import QUEUE_MAX, QUEUE_S, Admission
 from envhub.hub.budgets import Bound
 from envhub.hub.catalog import Catalog, search_path
-from envhub.hub.grants import NOTHING, Grant
+from envhub.hub.grants import Grant
 from envhub.hub.manifest import Manifest
 from envhub.hub.place import Place
 from envhub.hub.pool import Pool
@@ -27,10 +27,12 @@ from envhub.hub.pulse import PATIENCE_S
 from envhub.hub.schemas import Pinned
 from envhub.hub.session import Session
 from envhub.hub.starter import Starter
+from envhub.hub.terms import Terms
 from envhub.hub.watchdog import LOOK_S, Watchdog
 from envhub.wire.messages import Described
 from envhub_sandbox import SandboxError
 
+_log = logging.getLogger(__name__)
 _FLOOR_BYTES = 512 * 1024 * 1024  # kept free of the machine's memory; a twentieth, if less
 
 
@@ -99,17 +101,20 @@ class Hub:
         if max_sessions is not None and max_sessions < 1:
             raise UsageError(f"`max_sessions` must be 1 or more, and is {max_sessions}")
         self._max_sessions = max_sessions
-        self._caps = limits.checked(caps or {})
+        self.terms = Terms(
+            self.catalog,
+            caps=caps or {},
+            variables=variables,
+            grants=grants or {},
+            allow_unprotected_agent_code=allow_unprotected_agent_code,
+        )
         if memory_floor_bytes is None:
             memory_floor_bytes = min(_FLOOR_BYTES, psutil.virtual_memory().total // 20)
         self._watchdog = Watchdog(memory_floor_bytes)
         self._admission = Admission(self._watchdog, queue_s=queue_s, queue_max=queue_max)
         self._bound_by: Bound = "max_sessions"
-        self._variables = frozenset([variables] if isinstance(variables, str) else variables)
-        self._unprotected = allow_unprotected_agent_code
         self._cgroup = cgroup
         self._heartbeat_s = heartbeat_s
-        self._grants = {self.catalog[name].name: g for name, g in (grants or {}).items()}
         self._pools: dict[str, Pool] = {}
         self._described: dict[str, Described] = {}
         self._taken: set[Place] = set()
@@ -306,7 +311,7 @@ class Hub:
             ManifestError: its manifest is not valid.
             UsageError: it cannot be given what it is granted.
         """
-        return self._grant(name).applied(limits.lowered(self.catalog[name], self._caps))
+        return self.terms.manifest(name)
 
     def broken(self) -> dict[str, EnvhubError | SandboxError]:
         """Return by name why environments cannot be used, as far as anybody has tried.
@@ -318,21 +323,6 @@ class Hub:
         for name, pool in self._pools.items():
             if (error := pool.broken) is not None:
                 found[name] = error
-        return found
-
-    def networks_not_allowed(self) -> list[str]:
-        """Return which environments ask for a network that they do not get."""
-        asked = [n for n in self.catalog.names() if self.catalog[n].network == "public"]
-        return [name for name in asked if not self._grant(name).network]
-
-    def variables_not_allowed(self) -> dict[str, list[str]]:
-        """Return by environment which variables it asks for and has in no way."""
-        found: dict[str, list[str]] = {}
-        for name in self.catalog.names():
-            manifest = self.catalog[name]
-            has = {*self._variables, *manifest.variable_defaults, *self._grant(name).variables}
-            if missing := [v for v in manifest.variables if v not in has]:
-                found[name] = missing
         return found
 
     def check_owner(self) -> None:
@@ -357,19 +347,11 @@ class Hub:
 
     def _made_pool(self, name: str) -> Pool:
         manifest = self.manifest(name)
-        if manifest.agent_code and self.starter.isolation == "none" and not self._unprotected:
-            raise UsageError(
-                f"environment `{name}` runs agent code, and isolation `none` holds nothing",
-                hint='`isolation="best"` takes what this machine has; '
-                "allow_unprotected_agent_code lets such code do all that you may",
-            )
-        handed = self._grant(name).handed(manifest, self._variables)
+        self.terms.check_protection(manifest, self.starter.isolation)
+        variables = self.terms.variables(manifest)
         return Pool(
-            manifest, self.starter, self._tasks, self._watchdog, handed, self._heartbeat_s
+            manifest, self.starter, self._tasks, self._watchdog, variables, self._heartbeat_s
         )
-
-    def _grant(self, name: str) -> Grant:
-        return self._grants.get(name, NOTHING)
 
     async def _look_after(self) -> None:
         """Hold, again and again, what the kernel does not: clocks, and memory of sessions."""
@@ -393,3 +375,5 @@ async def _quietly(call: Callable[[], Awaitable[None]]) -> None:
         await call()
     except EnvhubError:
         pass  # an environment could not close, say, and nobody is here to be told
+    except Exception:  # a bug of ours must not end the hub
+        _log.exception("in the background")

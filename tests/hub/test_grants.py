@@ -37,7 +37,7 @@ def test_what_was_given_is_not_said_to_be_missing(tmp_path: Path) -> None:
     )
     hub = Hub(tmp_path, grants={"asks": Grant(variables=("GIVEN",))})
 
-    assert hub.variables_not_allowed()["asks"] == ["OTHER"]
+    assert hub.terms.variables_not_allowed()["asks"] == ["OTHER"]
 
 
 async def test_its_value_is_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ async def test_a_variable_arrives_if_it_was_named_and_allowed(
     for name in ("ASKED", "NEVER_ASKED", "ANOTHER"):
         monkeypatch.setenv(name, "a secret")
     async with Hub(tmp_path, isolation=isolation, variables=allowed) as hub:
-        missing = hub.variables_not_allowed()["asks"]
+        missing = hub.terms.variables_not_allowed()["asks"]
         async with hub.session("asks") as env:
             seen = (await env.reset()).observation.seen
 

@@ -161,7 +161,7 @@ async def test_who_only_asks_has_none(folder: Path, server: str, tier: str) -> N
         async with Hub(folder, isolation=tier, exactly=True) as hub:
             assert await seen(hub, "connect", server) == "OSError"
             assert await seen(hub, "datagram", server) == "OSError"
-            assert hub.networks_not_allowed() == ["networked"]
+            assert hub.terms.networks_not_allowed() == ["networked"]
             async with hub.session("networked") as session:
                 assert "any wall to the network" not in session.receipt.missing
     except SandboxError as error:
