@@ -167,7 +167,7 @@ class Session:
 
         Raises: as `step`.
         """
-        part: Observed | None = await self.step_raw(calls.action(action), stream=True)
+        part = await self.stream_raw(calls.action(action))
         while part is not None:
             with self.held_to_protocol():
                 found = calls.result(part)
@@ -195,24 +195,23 @@ class Session:
             return calls.expect(reply, Observed)
 
     async def step_raw(
-        self,
-        action: bytes,
-        form: Form = "msgpack",
-        options: bytes = b"",
-        *,
-        stream: bool = False,
+        self, action: bytes, form: Form = "msgpack", options: bytes = b""
     ) -> Observed:
-        """Take one action, with action and observation in encoded form.
-
-        Of a step that has parts, with `stream`, only up to the first.
-        """
-        reply = await self._call("step", lambda op: Step(op, form, action, options, stream))
+        """Take one action, with action and observation in encoded form."""
+        reply = await self._call("step", lambda op: Step(op, form, action, options))
         with self.held_to_protocol():
             return calls.expect(reply, Observed)
 
+    async def stream_raw(self, action: bytes, form: Form = "msgpack") -> Observed | None:
+        """Take one action up to its first part, in encoded form; None where there is none."""
+        return await self._part(lambda op: Step(op, form, action, stream=True))
+
     async def continue_raw(self, form: Form = "msgpack") -> Observed | None:
         """Return the next part of a step in encoded form; None when there is none."""
-        reply = await self._call("step", lambda op: Continue(op, form))
+        return await self._part(lambda op: Continue(op, form))
+
+    async def _part(self, request: Callable[[int], Request]) -> Observed | None:
+        reply = await self._call("step", request)
         with self.held_to_protocol():
             return None if isinstance(reply, Finished) else calls.expect(reply, Observed)
 

@@ -58,14 +58,9 @@ class ScriptedSession:
         return Observed(op=0, payload=await self.play("reset", options))
 
     async def step_raw(
-        self,
-        action: bytes,
-        form: Form = "msgpack",
-        options: bytes = b"",
-        *,
-        stream: bool = False,
+        self, action: bytes, form: Form = "msgpack", options: bytes = b""
     ) -> Observed:
-        assert (form, stream) == ("json", False)
+        assert form == "json"
         return Observed(op=0, payload=await self.play("step", action + options))
 
     async def state_raw(self, form: Form = "msgpack") -> bytes:

@@ -184,12 +184,15 @@ class Lane:
         channel, op = request.session, request.op
         try:
             match request:
-                case native.Step(action=action, stream=stream):
-                    observed = await session.step_raw(action, stream=stream)
+                case native.Step(action=action, stream=False):
+                    observed = await session.step_raw(action)
                 case native.Reset(options=options):
                     observed = await session.reset_raw(options)
-                case native.Continue():
-                    part = await session.continue_raw()
+                case native.Step() | native.Continue():
+                    if isinstance(request, native.Step):
+                        part = await session.stream_raw(request.action)
+                    else:
+                        part = await session.continue_raw()
                     if part is None:
                         return native.Finished(channel, op)
                     observed = part
