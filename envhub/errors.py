@@ -10,6 +10,7 @@
         * SessionClosed
         * OutOfOrder
         * HubForked
+        * NotAllowed              who asks may not have it; others may
     * CapacityError               the hub is full or closing; retry later
     * EnvironmentFailed           the environment's own code raised
     * WorkerError                 the process under the environment is gone
@@ -160,6 +161,12 @@ class HubForked(UsageError):
     """The program forked after its hub had started; a hub serves one process only."""
 
     code = "hub_forked"
+
+
+class NotAllowed(UsageError):
+    """The server has it, and not for whoever bears this token."""
+
+    code = "not_allowed"
 
 
 class CapacityError(EnvhubError):

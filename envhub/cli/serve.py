@@ -31,8 +31,9 @@ if TYPE_CHECKING:
               help="0 takes any free one.")  # fmt: skip
 @click.option("--token-file", metavar="FILE",
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Serve only clients that bear one of these, a line each, or $ENVHUB_TOKEN: "
-                   "the header `Authorization: Bearer TOKEN`.")  # fmt: skip
+              help="Serve only clients that bear one of these, or $ENVHUB_TOKEN: the header "
+                   "`Authorization: Bearer TOKEN`. A line each, and what its holder may: "
+                   "`TOKEN name=alice sessions=64 rate=1000 envs=echo,coding`.")  # fmt: skip
 @click.option(
     "--insecure",
     is_flag=True,
@@ -138,7 +139,7 @@ def serve(
     from envhub.hub import caps as limits
     from envhub.hub.hub import Hub
 
-    known = tokens.given(token_file)
+    known = tokens.given(token_file, queue_s=queue_s)
     grants, to_all = granting.by_name(network, variables, shown, packages)
     hub = Hub(
         (*folders, *envs),

@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from envhub.door import bodies, http
 from envhub.door.address import app_of, manifest_of
 from envhub.door.frames import BROKEN, FAILURES
+from envhub.door.holders import holder_of
 from envhub.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ async def _forward(request: Request) -> Response:
     params["body"] = base64.b64encode(await bodies.read(request)).decode()
 
     async def ask() -> Response:
+        await holder_of(request).turn()
         async with applications.turn(name) as session:
             answered = await session.invoke_raw("asgi/http", json.dumps(params).encode())
             with session.held_to_protocol():
@@ -153,7 +155,7 @@ async def _converse(websocket: WebSocket) -> None:
     """Carry frames to the application, and what it says back, until either side ends."""
     applications: Applications = websocket.app.state.applications
     name, socket = manifest_of(websocket).name, next(_sockets)
-    address = _address(websocket)
+    address, holder = _address(websocket), holder_of(websocket)
 
     async def tell(event: dict[str, Any]) -> list[_Event]:
         params = {"socket": socket, "event": event, **address}
@@ -167,6 +169,7 @@ async def _converse(websocket: WebSocket) -> None:
     try:
         event: dict[str, Any] = dict(await websocket.receive())
         while not is_over and event["type"] != "websocket.disconnect":
+            await holder.turn()
             for said in _in_order(await tell(event), is_accepted):
                 is_accepted = True
                 is_over = said.type == "websocket.close"

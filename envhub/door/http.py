@@ -20,8 +20,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from envhub.door import bodies, openapi
-from envhub.door.address import app_of, client_of, hub_of, manifest_of
+from envhub.door.address import app_of, hub_of, manifest_of
 from envhub.door.frames import EPISODE_LOST, FAILURES, Failure, cause_of
+from envhub.door.holders import holder_of
 from envhub.door.kept import SCHEMA, KeptSessions
 from envhub.door.splice import json_array, json_object
 from envhub.errors import (
@@ -70,12 +71,14 @@ async def document(request: Request) -> Response:
 
 async def environments(request: Request) -> Response:
     """List what this hub serves."""
-    hub, default = hub_of(request), request.app.state.default
-    found = [hub.catalog[name] for name in hub.catalog.names()]
+    hub, default, may = hub_of(request), request.app.state.default, holder_of(request).may_open
+    found = [hub.catalog[name] for name in hub.catalog.names() if may(name)]
     listed = [
         {"name": m.name, "description": m.description, "version": m.version} for m in found
     ]
-    return JSONResponse({"environments": listed, "default": default})
+    return JSONResponse(
+        {"environments": listed, "default": default if default and may(default) else None}
+    )
 
 
 async def environment(request: Request) -> Response:
@@ -208,7 +211,8 @@ async def _in_session(
     if key is None:
         return await in_fresh_session(request, name, use)
     sessions: KeptSessions = request.app.state.sessions
-    kept = sessions.find(name, key)
+    holder = holder_of(request)
+    kept = sessions.find(name, key, holder.name)
     if kept is None:
         raise HTTPException(404, f"Unknown session_id: {key}")
     episode = kept.episode
@@ -216,6 +220,7 @@ async def _in_session(
     async def work() -> Response:
         if episode.lost and not begins:
             return _explained(WorkerLost(EPISODE_LOST))
+        await holder.turn()
         try:
             with kept.in_use() as session:
                 response = await use(session)
@@ -235,19 +240,22 @@ async def in_fresh_session(
     request: Request, name: str, use: Callable[[Session], Awaitable[Response]]
 ) -> Response:
     """Return what `use` makes of a session that is opened for it, and closed after it."""
+    holder = holder_of(request)
 
     async def work() -> Response:
-        session = await hub_of(request).open(
-            name, schema=request.headers.get(SCHEMA), client=client_of(request)
-        )
-        tier = session.receipt.tier
-        try:
-            response = await use(session)
-            response.headers[_ISOLATION] = tier
-            return response
-        finally:
-            with anyio.CancelScope(shield=True):
-                await session.aclose()
+        await holder.turn()
+        with await holder.enter():
+            session = await hub_of(request).open(
+                name, schema=request.headers.get(SCHEMA), client=holder.key
+            )
+            tier = session.receipt.tier
+            try:
+                response = await use(session)
+                response.headers[_ISOLATION] = tier
+                return response
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await session.aclose()
 
     return await attend(request, work)
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
 
-from envhub.door.address import client_of, hub_of, manifest_of
+from envhub.door.address import hub_of, manifest_of
+from envhub.door.holders import ANONYMOUS, Holder, Seat, holder_of
 from envhub.errors import WorkerError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Kept:
         key: its id, which nobody can guess.
         name: of the environment.
         session: open.
+        owner: name of the holder whose it is.
+        seat: which that holder has for it; None for a WebSocket's own, which has it itself.
         attached: a WebSocket has it.
         closing: it is closed as soon as none has.
         episode: of the session.
@@ -75,6 +78,8 @@ class Kept:
     key: str
     name: str
     session: Session
+    owner: str = ANONYMOUS
+    seat: Seat | None = None
     attached: bool = False
     closing: bool = False
     episode: Episode = field(default_factory=Episode)
@@ -114,51 +119,56 @@ class KeptSessions:
         self._clock = clock
         self._kept: dict[str, Kept] = {}
 
-    async def create(self, name: str, schema: str | None = None, client: str = "") -> Kept:
+    async def create(
+        self, name: str, schema: str | None = None, holder: Holder | None = None
+    ) -> Kept:
         """Open a session of an environment.
 
-        Args, Raises: as `Hub.open`.
+        Args, Raises: as `Hub.open`; and CapacityError when `holder` has all of its own open.
         """
         await self.forget_idle()
-        session = await self._hub.open(name, schema=schema, client=client)
-        return self.adopt(name, session)
+        holder = holder or Holder(ANONYMOUS, ANONYMOUS)
+        seat = await holder.enter()
+        try:
+            session = await self._hub.open(name, schema=schema, client=holder.key)
+        except BaseException:
+            seat.leave()
+            raise
+        key = str(uuid.uuid4())
+        return self._keep(Kept(key, name, session, holder.name, seat, clock=self._clock))
 
-    def adopt(self, name: str, session: Session, episode: Episode | None = None) -> Kept:
-        """Give an open session an id.
+    def adopt(self, name: str, session: Session, episode: Episode, owner: str) -> Kept:
+        """Give a WebSocket's own session an id. It still ends with the WebSocket.
 
         Args:
             name: of the environment.
             session: open.
-            episode: of a session that is a WebSocket's own, and ends with that.
+            episode: of the session.
+            owner: name of its holder.
         """
-        attached = episode is not None
-        kept = Kept(
-            str(uuid.uuid4()),
-            name,
-            session,
-            attached,
-            closing=attached,
-            episode=episode or Episode(),
-            clock=self._clock,
-        )
+        key = str(uuid.uuid4())
+        kept = Kept(key, name, session, owner, None, True, True, episode, clock=self._clock)
+        return self._keep(kept)
+
+    def _keep(self, kept: Kept) -> Kept:
         self._kept[kept.key] = kept
         return kept
 
-    def find(self, name: str, key: str) -> Kept | None:
-        """Return an environment's session of that id, which is used now."""
+    def find(self, name: str, key: str, owner: str = ANONYMOUS) -> Kept | None:
+        """Return an environment's session of that id and owner, which is used now."""
         kept = self._kept.get(key)
-        if kept is None or kept.name != name:
+        if kept is None or (kept.name, kept.owner) != (name, owner):
             return None
         kept.touch()
         return kept
 
-    def attach(self, name: str, key: str) -> Kept:
-        """Return the session of that id, for one WebSocket alone.
+    def attach(self, name: str, key: str, owner: str = ANONYMOUS) -> Kept:
+        """Return the session of that id and owner, for one WebSocket alone.
 
         Raises:
             NotAttached: there is none, or another WebSocket has it.
         """
-        kept = self.find(name, key)
+        kept = self.find(name, key, owner)
         if kept is None:
             raise NotAttached(f"Unknown session_id: {key}")
         if kept.attached:
@@ -177,13 +187,19 @@ class KeptSessions:
         """Close a session and forget its id. While it is attached, only note the wish."""
         kept.closing = True
         if not kept.attached and self._kept.pop(kept.key, None) is not None:
-            await kept.session.aclose()
+            try:
+                await kept.session.aclose()
+            finally:
+                if kept.seat is not None:
+                    kept.seat.leave()
 
     async def forget_idle(self) -> None:
         """Close those that nobody is attached to and nobody has called for `IDLE_S`."""
         before = self._clock() - IDLE_S
         for kept in list(self._kept.values()):
-            if not (kept.attached or kept.calls) and kept.used < before:
+            if kept.attached or kept.calls:
+                continue
+            if kept.used < before or not kept.session.is_open:  # the hub, too, closes idle ones
                 await self.close(kept)
 
 
@@ -195,9 +211,10 @@ class Caller:
         hub: where sessions are.
         sessions: those with an id.
         name: of the environment.
+        holder: whose it will be.
         schema: digest that the client holds it to.
-        client: the peer's address, by which clients are served in turn.
         session: of this connection; None over HTTP.
+        seat: for that session.
         kept: the same with its id, once it has one.
         episode: of that session.
     """
@@ -205,9 +222,10 @@ class Caller:
     hub: Hub
     sessions: KeptSessions
     name: str
+    holder: Holder
     schema: str | None = None
-    client: str = ""
     session: Session | None = None
+    seat: Seat | None = None
     kept: Kept | None = None
     episode: Episode = field(default_factory=Episode)
 
@@ -215,17 +233,24 @@ class Caller:
     def of(cls, connection: HTTPConnection) -> Caller:
         """Return who asks on a connection that names an environment. Raises: `manifest_of`."""
         name, sessions = manifest_of(connection).name, connection.app.state.sessions
-        schema = connection.headers.get(SCHEMA)
-        return cls(hub_of(connection), sessions, name, schema, client_of(connection))
+        holder, schema = holder_of(connection), connection.headers.get(SCHEMA)
+        return cls(hub_of(connection), sessions, name, holder, schema)
 
     async def open(self) -> Session:
-        """Open a session for this connection. Raises: as `Hub.open`."""
-        self.session = await self.hub.open(self.name, schema=self.schema, client=self.client)
+        """Open a session for this connection. Raises: as `Hub.open` and `Holder.enter`."""
+        self.seat = await self.holder.enter()
+        self.session = await self.hub.open(
+            self.name, schema=self.schema, client=self.holder.key
+        )
         return self.session
 
     async def create(self) -> Kept:
-        """Open a session with an id. Raises: as `Hub.open`."""
-        return await self.sessions.create(self.name, self.schema, self.client)
+        """Open a session with an id. Raises: as `Hub.open` and `Holder.enter`."""
+        return await self.sessions.create(self.name, self.schema, self.holder)
+
+    def find(self, key: str) -> Kept | None:
+        """Return this holder's session of that id, which is used now."""
+        return self.sessions.find(self.name, key, self.holder.name)
 
     def attach(self, key: str) -> Session:
         """Have the session of that id for this connection.
@@ -233,7 +258,7 @@ class Caller:
         Raises:
             NotAttached: there is none, or another connection has it.
         """
-        self.kept = self.sessions.attach(self.name, key)
+        self.kept = self.sessions.attach(self.name, key, self.holder.name)
         self.session, self.episode = self.kept.session, self.kept.episode
         return self.session
 
@@ -241,12 +266,18 @@ class Caller:
         """Give this connection's own session an id, once."""
         assert self.session is not None
         if self.kept is None:
-            self.kept = self.sessions.adopt(self.name, self.session, self.episode)
+            self.kept = self.sessions.adopt(
+                self.name, self.session, self.episode, self.holder.name
+            )
         return self.kept
 
     async def leave(self) -> None:
         """Close the connection's session, or leave it to whoever made it."""
-        if self.kept is not None:
-            await self.sessions.detach(self.kept)
-        elif self.session is not None:
-            await self.session.aclose()
+        try:
+            if self.kept is not None:
+                await self.sessions.detach(self.kept)
+            elif self.session is not None:
+                await self.session.aclose()
+        finally:
+            if self.seat is not None:
+                self.seat.leave()

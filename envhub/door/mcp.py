@@ -69,13 +69,15 @@ async def answer(caller: Caller, headers: Headers, body: bytes) -> Response:
         return _error(None, _INVALID, f"not a valid request: {error}", 400)
     if request.method == "initialize":
         return await _initialize(caller, request)
-    kept = caller.sessions.find(caller.name, headers.get(SESSION, ""))
+    kept = caller.find(headers.get(SESSION, ""))
     if kept is None:  # the client begins anew, as the specification tells it to
         return _error(request.id, _INVALID, "no such session; `initialize` opens one", 404)
     if request.id is None:
         return Response(status_code=202)
     try:
         with kept.in_use() as session:
+            if request.method.startswith("tools/"):
+                await caller.holder.turn()
             return _reply(request, await _result(session, request))
     except UsageError as error:
         return _error(request.id, _NO_METHOD, str(error))
@@ -85,7 +87,7 @@ async def answer(caller: Caller, headers: Headers, body: bytes) -> Response:
 
 async def leave(caller: Caller, headers: Headers) -> Response:
     """Close the session that a client has done with."""
-    kept = caller.sessions.find(caller.name, headers.get(SESSION, ""))
+    kept = caller.find(headers.get(SESSION, ""))
     if kept is None:
         return _error(None, _INVALID, "no such session", 404)
     await caller.sessions.close(kept)

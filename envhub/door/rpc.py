@@ -98,6 +98,7 @@ async def _result(caller: Caller, request: JsonRpcRequest) -> str:
             raise _Refused(_PARAMS, "Missing 'name' in params")
         case method if method in _TOOLS:
             params = json.dumps(request.params).encode()
+            await caller.holder.turn()
             async with _session(caller, request.params.get("session_id")) as session:
                 result = await session.invoke_raw(method, params)
                 with session.held_to_protocol():
@@ -137,14 +138,15 @@ async def _session(caller: Caller, key: Any) -> AsyncIterator[Session]:
         with _kept(caller, key).in_use() as session:
             yield session
     else:
-        async with caller.hub.session(
-            caller.name, schema=caller.schema, client=caller.client
-        ) as session:
-            yield session
+        with await caller.holder.enter():
+            async with caller.hub.session(
+                caller.name, schema=caller.schema, client=caller.holder.key
+            ) as session:
+                yield session
 
 
 def _kept(caller: Caller, key: Any) -> Kept:
-    kept = caller.sessions.find(caller.name, key) if isinstance(key, str) else None
+    kept = caller.find(key) if isinstance(key, str) else None
     if kept is None:
         raise _Refused(_PARAMS, f"Unknown session_id: {key}")
     return kept

@@ -85,6 +85,7 @@ class Stream:
         self._websocket = websocket
         self._inbox = Inbox()
         self._caller = caller
+        self._rate = caller.holder.rate
         self._tasks = anyio.create_task_group()
         self._is_open = True
 
@@ -134,6 +135,8 @@ class Stream:
         if episode.lost and request.verb not in ("reset", "receipt", "mcp"):
             return frames.episode_lost()
         try:
+            if self._rate is not None and request.verb in ("reset", "step", "state"):
+                await self._rate.turn()  # a tool's call waits where it is made
             with episode.at_stake(session):
                 return await self._do(session, request)
         except frames.FAILURES as failure:

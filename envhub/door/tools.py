@@ -53,6 +53,7 @@ async def converse(websocket: WebSocket) -> None:
         try:
             await caller.open()
         except FAILURES as failure:
+            await caller.leave()  # nothing is open, but a seat is taken
             await websocket.send_text(rpc.refused(failure, caller.name))
             await websocket.close(NORMAL)
             return

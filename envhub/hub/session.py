@@ -95,6 +95,11 @@ class Session:
         return self._lease.process.receipt
 
     @property
+    def is_open(self) -> bool:
+        """Whether nobody has closed it: neither its owner nor the hub."""
+        return not self._closed
+
+    @property
     def pid(self) -> int:
         """The number of the session's process on this machine; 0 if it has none."""
         return self._lease.process.pid if self._lease is not None else 0

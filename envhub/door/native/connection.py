@@ -14,7 +14,7 @@ import anyio
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from envhub.door.address import client_of
+from envhub.door.holders import holder_of
 from envhub.door.native.lane import Lane
 from envhub.door.native.lanes import Lanes
 from envhub.door.native.outlet import Group, Outlet, Sink
@@ -51,7 +51,7 @@ class Connection:
     def __init__(self, websocket: WebSocket, lanes: Lanes) -> None:
         self._websocket = websocket
         self._lanes = lanes
-        self._client = client_of(websocket)
+        self._holder = holder_of(websocket)
         self._outlet = Outlet()
         self._mine: dict[int, Lane] = {}
         self._groups: dict[int, Group] = {}
@@ -135,7 +135,7 @@ class Connection:
                 raise OutOfOrder(f"this connection has a session {channel} already")
             if len(self._mine) >= MAX_LANES:
                 raise OutOfOrder(f"this connection has {MAX_LANES} sessions already")
-            self._mine[channel] = self._lanes.find(request, self._client, self._outlet)
+            self._mine[channel] = self._lanes.find(request, self._holder, self._outlet)
         except EnvhubError as error:
             self._outlet.send(native.encode(failed(channel, 0, error)))
 

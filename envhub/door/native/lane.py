@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from envhub.door.holders import Rate
 from envhub.door.native.ledger import Ledger
 from envhub.door.native.outlet import Outlet, Sink
 from envhub.errors import Cancelled, EnvhubError, RemoteProtocolError, SessionClosed
@@ -38,17 +39,24 @@ class Lane:
         grace_s: how long it is kept without a connection.
         opening: opens the session.
         on_end: called once, when nobody can come to the lane any more.
+        rate: of its holder's calls; None for any.
 
     Attributes:
         outlet: of the connection that has it; None when none has, or it has ended.
     """
 
     def __init__(
-        self, environment: str, grace_s: float, opening: Opening, on_end: Callable[[], None]
+        self,
+        environment: str,
+        grace_s: float,
+        opening: Opening,
+        on_end: Callable[[], None],
+        rate: Rate | None = None,
     ) -> None:
         self.environment = environment
         self._grace_s = grace_s
         self._on_end = on_end
+        self._rate = rate
         self._ledger = Ledger()
         self._waiting: deque[Numbered] = deque()
         self._sinks: dict[int, Sink] = {}  # call → where its reply goes, if not straight out
@@ -183,6 +191,8 @@ class Lane:
     async def _carried_out(self, session: Session, request: Numbered) -> Answer:
         channel, op = request.session, request.op
         try:
+            if self._rate is not None:
+                await self._rate.turn()
             match request:
                 case native.Step(action=action, stream=False):
                     observed = await session.step_raw(action)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from envhub.door.holders import Holder, Seat
 from envhub.door.native.lane import Lane
 from envhub.door.native.outlet import Outlet
 from envhub.errors import SessionLost
@@ -31,24 +32,25 @@ class Lanes:
     def __init__(self, hub: Hub, grace_s: float = GRACE_S) -> None:
         self._hub = hub
         self._grace_s = grace_s
-        self._lanes: dict[bytes, Lane] = {}
+        self._lanes: dict[tuple[str, bytes], Lane] = {}
 
-    def find(self, request: Open | Resume, client: str, outlet: Outlet) -> Lane:
+    def find(self, request: Open | Resume, holder: Holder, outlet: Outlet) -> Lane:
         """Return the lane of a key, which an Open makes if there is none.
 
         Args:
             request: with the key.
-            client: by which the hub serves those in turn who wait for a place.
+            holder: whose it is; another's keys are not seen.
             outlet: of the connection that it is attached to from now on.
 
         Raises:
             SessionLost: there is none, and this is no Open.
+            NotAllowed: the holder may not open that environment.
         """
-        lane = self._lanes.get(request.key)
+        lane = self._lanes.get((holder.name, request.key))
         if lane is None:
             if isinstance(request, Resume):
                 raise SessionLost(_LOST)
-            lane = self._opened(request, client)
+            lane = self._opened(request, holder)
         lane.attach(outlet, request.session)
         return lane
 
@@ -57,16 +59,19 @@ class Lanes:
         for lane in list(self._lanes.values()):
             await lane.aclose()
 
-    def _opened(self, request: Open, client: str) -> Lane:
-        name, schema = request.environment, request.schema or None
+    def _opened(self, request: Open, holder: Holder) -> Lane:
+        key, name = (holder.name, request.key), request.environment
+        holder.check(name)
+        seats: list[Seat] = []
 
         def forget() -> None:
-            self._lanes.pop(request.key, None)
+            self._lanes.pop(key, None)
+            for seat in seats:
+                seat.leave()
 
         async def opening() -> Session:
-            return await self._hub.open(name, schema=schema, client=client)
+            seats.append(await holder.enter())
+            return await self._hub.open(name, schema=request.schema or None, client=holder.key)
 
-        lane = self._lanes[request.key] = Lane(
-            request.environment, self._grace_s, opening, forget
-        )
+        lane = self._lanes[key] = Lane(name, self._grace_s, opening, forget, holder.rate)
         return lane
