@@ -48,7 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "envhub.door": {
         "envhub.door", "envhub.hub", "envhub.wire", "envhub.errors", "envhub_sandbox",
-        "anyio", "msgspec", "pydantic", "pydantic_core", "starlette", "uvicorn",
+        "anyio", "h11", "msgspec", "pydantic", "pydantic_core", "starlette", "uvicorn",
+        "websockets",
     },
 }  # fmt: skip
 # beside agent code there is the standard library and nothing else

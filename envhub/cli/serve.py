@@ -63,6 +63,9 @@ if TYPE_CHECKING:
 @click.option("--max-sessions", type=click.IntRange(1), metavar="N",
               help="At once; by default what memory, descriptors and processes "
                    "allow.")  # fmt: skip
+@click.option("--max-connections", type=click.IntRange(1), metavar="N",
+              help="At once; by default what descriptors allow. With more, those lose their "
+                   "place that have said nothing.")  # fmt: skip
 @click.option("--queue-s", type=click.FloatRange(0), default=30.0, show_default=True,
               metavar="SECONDS", help="How long a client waits for a place before it is "
                                       "refused.")  # fmt: skip
@@ -107,6 +110,7 @@ def serve(
     allow_unprotected_agent_code: bool,
     launcher: str,
     max_sessions: int | None,
+    max_connections: int | None,
     queue_s: float,
     queue_max: int,
     caps: tuple[str, ...],
@@ -179,6 +183,7 @@ def serve(
         "key": key,
         "drain_s": drain_s,
         "grace_s": grace_s,
+        "max_connections": max_connections,
     }
     uvloop.run(_serve(hub, root, door))
 

@@ -18,15 +18,15 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from envhub.door.app import create_app
 from envhub.door.drain import Drain
+from envhub.door.guard import BOUNDS, Bounds, Config, Guard
 from envhub.door.native.lanes import GRACE_S
+from envhub.door.protocols import GuardedHTTP, GuardedWebSocket
 from envhub.door.tokens import Tokens
 from envhub.errors import UsageError
 
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub
 
-MAX_FRAME_BYTES = 16 * 1024 * 1024  # upstream's limit, by uvicorn's default
-PING_S = 20.0  # upstream's, both for the interval and for the patience
 BACKLOG = 2048  # connections that the kernel holds while the loop is busy
 FINISH_S = 3  # for requests that still run when a signal comes
 LAST_WORDS_S = 10.0  # for sessions to be closed after that
@@ -126,6 +126,8 @@ async def serve(
     drain_s: float = 0.0,
     grace_s: float = GRACE_S,
     on_drain: Callable[[int], None] = lambda sessions: None,
+    max_connections: int | None = None,
+    bounds: Bounds = BOUNDS,
     on_ready: Callable[[int], None],
 ) -> None:
     """Serve `hub` until SIGINT, SIGTERM or cancellation; then let go of every client.
@@ -147,6 +149,8 @@ async def serve(
         drain_s: how long open sessions may go on after a signal.
         grace_s: how long a session of the native protocol is kept without a connection.
         on_drain: called with how many they are, when it begins to wait for them.
+        max_connections: at once; None for what descriptors allow.
+        bounds: of each connection.
         on_ready: called with the real port, when connections are accepted.
 
     Raises:
@@ -164,18 +168,20 @@ async def serve(
         any_host=tokens is not None or not ip_address(address).is_loopback,
         grace_s=grace_s,
     )
-    config = uvicorn.Config(
+    guard = Guard(bounds, max_connections)
+    config = Config(
         app,
-        http="h11",
-        ws="websockets-sansio",
-        ws_max_size=MAX_FRAME_BYTES,
-        ws_ping_interval=PING_S,
-        ws_ping_timeout=PING_S,
+        guard,
+        http=GuardedHTTP,
+        ws=GuardedWebSocket,
+        ws_max_size=bounds.frame_bytes,
+        ws_ping_interval=bounds.ping_s,
+        ws_ping_timeout=bounds.ping_s,
         ws_per_message_deflate=False,
         lifespan="off",
         interface="asgi3",
         log_config=None,
-        log_level="warning",
+        log_level="error",  # not what clients do wrong: they could fill a disk with it
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -183,10 +189,12 @@ async def serve(
         ssl_certfile=certificate,
         ssl_keyfile=key,
         timeout_graceful_shutdown=FINISH_S,
+        timeout_keep_alive=bounds.idle_s,
     )
     drain = Drain(hub, app.state.applications, drain_s, on_drain)
     server = _Server(config, lambda: on_ready(real_port), drain)
     running = asyncio.ensure_future(server.serve([bound]))
+    watching = asyncio.ensure_future(guard.watch())
     try:
         await asyncio.shield(running)
     finally:
@@ -196,4 +204,6 @@ async def serve(
             if server.server_state.tasks:  # uvicorn cancels them and does not wait
                 await asyncio.wait(server.server_state.tasks, timeout=LAST_WORDS_S)
             await app.state.lanes.aclose()
+            watching.cancel()
+            guard.abort_all()
         bound.close()

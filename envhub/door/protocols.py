@@ -1,0 +1,273 @@
+"""uvicorn's two protocols, held to the bounds of a guard."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any, cast
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import ProtocolError
+from websockets.frames import CTRL_OPCODES, Frame
+from websockets.server import ServerProtocol
+
+from envhub.door.guard import Bounds, Config, Stall
+
+if TYPE_CHECKING:
+    from uvicorn.server import ServerState
+
+_LENGTHS = {b"content-length", b"transfer-encoding"}
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"retry-after: 1\r\nconnection: close\r\ncontent-length: 26\r\n\r\n"
+    b"503: too many connections\n"
+)
+_BAD = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class GuardedHTTP(H11Protocol):
+    """HTTP, in which a request must come to its end.
+
+    Args: uvicorn's.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.guard = config.guard
+        bounds = self.guard.bounds
+        self.conn = _Events(bounds)
+        self.since = 0.0
+        self._waits_for = "header"
+        self._deadline = math.inf
+        self._allowed_s = {"header": bounds.header_s, "body": bounds.body_s, "": math.inf}
+        self._stall = Stall(bounds.stall_s)
+        self._is_upgraded = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or say that there are too many."""
+        super().connection_made(transport)
+        self.since = self.loop.time()
+        self._deadline = self.since + self._allowed_s["header"]
+        if not self.guard.admit(self, self.client[0] if self.client else ""):
+            self.transport.write(_FULL)
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it no longer."""
+        self.guard.forget(self)
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        """Do what has come asks for; note what has still to come, and by when."""
+        super().handle_events()
+        state = self.conn.their_state
+        if self._is_upgraded:
+            waits_for = ""
+        elif state is h11.SEND_BODY:
+            waits_for = "body"
+        elif state is h11.IDLE and (self.cycle is None or self.conn.trailing_data[0]):
+            waits_for = "header"
+        else:  # between two requests uvicorn has a timer of its own
+            waits_for = ""
+        if waits_for != self._waits_for:
+            self._waits_for = waits_for
+            self._deadline = self.loop.time() + self._allowed_s[waits_for]
+            self.guard.heard(self)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Leave the connection to a WebSocket."""
+        self._is_upgraded = True
+        super().handle_websocket_upgrade(event)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that this is no HTTP; or hang up, in the middle of a reply to what was."""
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:
+            self.transport.abort()
+
+    def look(self, now: float) -> bool:
+        """Return whether a request takes too long to come, or its reply to be read."""
+        is_late = now > self._deadline
+        return self._stall.is_over(self.transport, self.flow.write_paused, now) or is_late
+
+
+class GuardedWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket, of which a message must come to its end, and a reply must be read.
+
+    Args: uvicorn's.
+    """
+
+    conn: _Frames
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.guard = config.guard
+        self.conn = _Frames(self.guard.bounds)
+        self.since = 0.0
+        self.close_timeout = self.guard.bounds.close_s
+        self._seen = 0
+        self._message_since = math.inf
+        self._stall = Stall(self.guard.bounds.stall_s)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection from HTTP."""
+        before = cast(asyncio.Transport, transport).get_protocol()  # uvloop's is no subclass
+        super().connection_made(transport)
+        assert isinstance(before, GuardedHTTP)
+        self.guard.replace(before, self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it no longer."""
+        self.guard.forget(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come. The first is a handshake, whole, or will never be one."""
+        super().data_received(data)
+        if not self.handshake_initiated:
+            self.handle_parser_exception()
+
+    def pause_writing(self) -> None:
+        """Listen no more: each ping has its answer, and who asks without reading gets none."""
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Listen again."""
+        super().resume_writing()
+        if not self.read_paused:
+            self.transport.resume_reading()
+
+    async def receive(self) -> Any:
+        """Return the next event; uvicorn listens again after it, whatever waits to be read."""
+        message = await super().receive()
+        if not self.writable.is_set() and not self.transport.is_closing():
+            self.transport.pause_reading()
+        return message
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message over. One that is not UTF-8 ends the connection, and is no news."""
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return
+        kind = self.curr_msg_data_type
+        try:
+            said = data.decode() if kind == "text" else data
+        except UnicodeDecodeError:
+            self.conn.fail(1007, "not UTF-8")
+            self.handle_parser_exception()
+            return
+        self.queue.put_nowait({"type": "websocket.receive", kind: said})  # type: ignore[arg-type]
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def handle_parser_exception(self) -> None:
+        """End a connection that broke the protocol, its handshake included."""
+        if self.close_sent:
+            return
+        if self.conn.close_sent is not None:
+            super().handle_parser_exception()
+            return
+        if not self.handshake_initiated:
+            self.transport.write(_BAD)
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+        self.close_sent = self.disconnected = True
+        self.transport.close()
+
+    def look(self, now: float) -> bool:
+        """Return whether a message takes too long to come, or a reply to be read."""
+        self.conn.controls = 0
+        is_heard = not self.read_paused and self.writable.is_set()
+        if not is_heard or self.conn.is_between or self.conn.messages != self._seen:
+            self._seen = self.conn.messages
+            self._message_since = now
+        is_late = now - self._message_since > self.guard.bounds.message_s
+        is_paused = not self.writable.is_set()
+        return self._stall.is_over(self.transport, is_paused, now) or is_late
+
+
+class _Events(h11.Connection):
+    """HTTP's events, of which a body has not too many: each costs more than its bytes."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        super().__init__(h11.SERVER, bounds.header_bytes)
+        self._most = bounds.chunks
+        self._chunks = 0
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Data):
+            self._chunks += 1
+            if self._chunks > self._most:
+                raise h11.RemoteProtocolError("too many chunks")
+        elif isinstance(event, h11.Request):
+            self._chunks = 0
+            lengths = {name for name, _ in event.headers} & _LENGTHS
+            if len(lengths) > 1:  # RFC 9112, 6.1: no two servers must read it differently
+                raise h11.RemoteProtocolError("two ways to tell a body's length")
+        return event
+
+
+class _Frames(ServerProtocol):
+    """A WebSocket's frames, of which a message, a second and a read have not too many.
+
+    Nothing is compressed, so that no frame is longer than it came.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        super().__init__(max_size=bounds.frame_bytes)
+        self._bounds = bounds
+        self.controls = 0  # since the last look
+        self.messages = 0
+        self._fragments = 0  # of the message that is under way
+        self._at_once = 0
+        self._is_shaken = False
+        self._left = 0  # bytes that came and are not in a frame yet
+
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing of a message has come that is not all there."""
+        return self._left <= 0 and self._fragments == 0
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        if self._is_shaken:
+            self._left += len(data)
+        self._is_shaken = True  # the first is the handshake, whole
+        self._at_once = 0
+        super().receive_data(data)
+
+    def recv_frame(self, frame: Frame) -> None:
+        size = len(frame.data)
+        self._left -= size + (6 if size < 126 else 8 if size < 65_536 else 14)
+        self._at_once += 1
+        if self._at_once > self._bounds.frames_at_once:
+            raise ProtocolError("too many frames")
+        if frame.opcode in CTRL_OPCODES:
+            self.controls += 1
+            if self.controls > self._bounds.controls:
+                raise ProtocolError("too many control frames")
+        else:
+            self._fragments += 1
+            if self._fragments > self._bounds.chunks:
+                raise ProtocolError("too many fragments")
+            if frame.fin:
+                self._fragments = 0
+                self.messages += 1
+        super().recv_frame(frame)
