@@ -163,9 +163,15 @@ class Holder:
         if self.sessions is not None:
             if self._seats is None:
                 self._seats = anyio.CapacityLimiter(self.sessions)
-            with anyio.move_on_after(self.queue_s) as waiting:
-                await self._seats.acquire_on_behalf_of(seat)
-            if waiting.cancelled_caught:
+            try:  # at first without waiting, so that a patience of nothing can have a free one
+                self._seats.acquire_on_behalf_of_nowait(seat)
+            except anyio.WouldBlock:
+                with anyio.move_on_after(self.queue_s) as waiting:
+                    await self._seats.acquire_on_behalf_of(seat)
+                has_seat = not waiting.cancelled_caught
+            else:
+                has_seat = True
+            if not has_seat:
                 raise CapacityError(
                     f"`{self.name}` has {self._active} of its {self.sessions} sessions open",
                     active=self._active,

@@ -44,15 +44,24 @@ class SameOrigin:
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             return f"403: the Host header is {hosts}, expected a loopback address\n"
         for origin in headers.getlist("origin"):
-            if urlsplit(origin).netloc.lower() != hosts[0].lower():
+            if _netloc(origin) != hosts[0].lower():
                 return f"403: a page of {origin!r} asked, expected one of {hosts[0]!r}\n"
         return ""
 
     def _is_ours(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
+            if "@" in host:
+                return False
             if self._any_host and name:
                 return True
             return name in ("localhost", self._host) or ip_address(name).is_loopback
         except ValueError:  # neither a name that we know nor an address
             return False
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # brackets around what is no address
+        return ""
