@@ -5,32 +5,16 @@ A redirect is not followed: it would carry a token to whomever the server names.
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
-from http.client import HTTPException, HTTPMessage
-from typing import IO, Any
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
 
 from envhub.client import speech
+from envhub.client.exchange import exchange
 from envhub.errors import WorkerLost
 
 _LONGEST = 16 * 1024 * 1024
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: HTTPMessage,
-        newurl: str,
-    ) -> None:
-        """Follow none."""
-
-
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 
 def document(
@@ -44,10 +28,13 @@ def document(
         RemoteProtocolError: what is there is no JSON object.
     """
     url = speech.http_url(base_url) + path
-    request = urllib.request.Request(url, headers=dict(headers or {}))  # noqa: S310 (checked)
+    parts = urlsplit(url)
     try:
-        with _OPENER.open(request, timeout=timeout_s) as reply:
-            text = reply.read(_LONGEST + 1)
+        status, text = exchange(
+            parts, "GET", parts.path, None, headers or {}, timeout_s=timeout_s, longest=_LONGEST
+        )
     except (OSError, HTTPException) as error:
         raise WorkerLost(f"{url} cannot be read: {error}") from None
+    if not 200 <= status < 300:
+        raise WorkerLost(f"{url} cannot be read: status {status}")
     return speech.json_object(text, _LONGEST, url)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from envhub.client import speech
+from envhub.client.exchange import exchange
 from envhub.errors import (
     CapacityError,
     DeadlineExceeded,
+    NotAllowed,
     RemoteProtocolError,
     SessionClosed,
     UsageError,
@@ -38,7 +40,8 @@ class HTTPEnvClient:
 
     Args:
         base_url: of the environment: the server's, or with /envs/NAME.
-        request_timeout_s: for each reply, a place in the server's queue included.
+        request_timeout_s: for each call, from the connection to the reply's last byte, a
+            place in the server's queue included.
         default_headers: sent with every request.
         token: that the server asks for.
 
@@ -53,12 +56,10 @@ class HTTPEnvClient:
         default_headers: Mapping[str, str] | None = None,
         token: str = "",
     ) -> None:
-        url = urlsplit(speech.http_url(base_url))
-        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+        self._url = urlsplit(speech.http_url(base_url))
         self.base_url = base_url
-        self._connection = kind(url.netloc, timeout=request_timeout_s)
         self._timeout_s = request_timeout_s
-        self._prefix = url.path
+        self._prefix = self._url.path
         own = {"content-type": "application/json", **speech.authorization(token)}
         self._headers = {**own, **(default_headers or {})}
         self._key = ""
@@ -143,16 +144,22 @@ class HTTPEnvClient:
         except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"it cannot be sent: {error}") from None
         try:
-            self._connection.request(method, self._prefix + path, data, self._headers)
-            response = self._connection.getresponse()
-            text = response.read(_LONGEST + 1)
+            status, text = exchange(
+                self._url,
+                method,
+                self._prefix + path,
+                data,
+                self._headers,
+                timeout_s=self._timeout_s,
+                longest=_LONGEST,
+            )
         except TimeoutError:
             raise DeadlineExceeded(f"no reply within {self._timeout_s:g} s") from None
         except (OSError, HTTPException) as error:
             raise WorkerLost(f"the connection to {self.base_url} is lost: {error!r}") from None
-        finally:
-            self._connection.close()  # an idle one would be closed while an agent thinks
-        if response.status == 401:
+        if status == 401:
             raise UsageError(f"{self.base_url} asks for a token", hint="token=…")
-        what = f"the server's reply of status {response.status}"
-        return response.status, speech.json_object(text, _LONGEST, what)
+        found = speech.json_object(text, _LONGEST, f"the server's reply of status {status}")
+        if status == 403:
+            raise NotAllowed(str(found.get("detail")))
+        return status, found
