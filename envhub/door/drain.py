@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from envhub.hub.events import INFO, tell
+
 if TYPE_CHECKING:
     from envhub.door.applications import Applications
     from envhub.hub.hub import Hub
@@ -61,6 +63,7 @@ class Drain:
         if self._until is None:
             self._until = self._clock() + self._within_s
             self._hub.drain()
+            tell(INFO, "drain begins", sessions=self.sessions, within_s=self._within_s)
             if self._within_s and self.sessions:
                 self._on_drain(self.sessions)
         return self._asked > 1 or not self.sessions or self._clock() >= self._until

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from envhub.errors import CapacityError, UsageError
+from envhub.hub.counters import Counters
 from envhub.hub.turns import Turn, Turns
 from envhub.hub.watchdog import Watchdog
 
@@ -21,16 +22,25 @@ class Admission:
         watchdog: says whether the machine is short of memory.
         queue_s: how long a request waits.
         queue_max: how many may wait.
+        counters: of the hub, for those that are refused.
 
     Raises:
         UsageError: one of them is negative.
     """
 
-    def __init__(self, watchdog: Watchdog, *, queue_s: float, queue_max: int) -> None:
+    def __init__(
+        self,
+        watchdog: Watchdog,
+        *,
+        queue_s: float,
+        queue_max: int,
+        counters: Counters | None = None,
+    ) -> None:
         for name, given in (("queue_s", queue_s), ("queue_max", queue_max)):
             if given < 0:
                 raise UsageError(f"`{name}` must be 0 or more, and is {given:g}")
         self._watchdog = watchdog
+        self._counters = counters or Counters()
         self._queue_s = queue_s
         self._turns = Turns(0, queue_max)
         self._waiting: set[anyio.Event] = set()
@@ -51,6 +61,11 @@ class Admission:
     def waiting(self) -> int:
         """How many requests wait."""
         return self._turns.waiting
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no place is free, and no more requests may wait for one."""
+        return not self._turns.free and self.waiting >= self._turns.waiting_max
 
     def open(self, places: int) -> None:
         """Begin to give out so many places."""
@@ -74,7 +89,7 @@ class Admission:
                 no more are given out.
         """
         if self._refusal:
-            raise CapacityError(self._refusal)
+            raise self._closed()
         self._hold_back()
         told = anyio.Event()
         turn = self._turns.ask(client, told.set)
@@ -84,7 +99,7 @@ class Admission:
                 with anyio.move_on_after(self._queue_s):
                     await told.wait()
             if self._refusal:
-                raise CapacityError(self._refusal)
+                raise self._closed()
             if turn.state != "served":
                 raise self._refused(turn)
         except BaseException:  # cancelled, too: it may have been served in the same moment
@@ -115,9 +130,14 @@ class Admission:
             self._was_short = True
             self._turns.hold(0)
 
+    def _closed(self) -> CapacityError:
+        self._counters.refuse("closing")
+        return CapacityError(self._refusal)
+
     def _refused(self, turn: Turn) -> CapacityError:
         counts = {"active": self.taken, "limit": self.places}
         if self._watchdog.is_short:
+            self._counters.refuse("memory")
             left = self._watchdog.available_bytes // 1024**2
             kept = self._watchdog.floor_bytes // 1024**2
             return CapacityError(
@@ -126,12 +146,14 @@ class Admission:
                 **counts,
             )
         if turn.state == "refused":
+            self._counters.refuse("queue_full")
             return CapacityError(
                 f"the queue is full: {self.waiting} requests wait for one of {self.places}"
                 " places",
                 hint="try again later, close sessions, or raise max_sessions",
                 **counts,
             )
+        self._counters.refuse("no_place")
         return CapacityError(
             f"no place within {self._queue_s:g} s: {self.taken} of {self.places} sessions"
             " are open",

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from envhub.hub import census
 from envhub.hub.admission import SESSION_BYTES
 from envhub_sandbox import cgroups
@@ -21,6 +23,14 @@ _SESSION_DESCRIPTORS = 8  # at most, with agent sandboxes
 _SESSION_PROCESSES = 5  # coding's three, two of them with an executioner in some tiers
 _SPARE_DESCRIPTORS = 128  # for workers, the front door's listeners, and the user's program
 _SPARE_PROCESSES = 32  # likewise
+_FLOOR_BYTES = 512 * 1024 * 1024  # kept free of the machine's memory; a twentieth, if less
+
+
+def memory_floor(given_bytes: int | None) -> int:
+    """Return how much of the machine's memory is kept free: what was given, if anything."""
+    if given_bytes is not None:
+        return given_bytes
+    return min(_FLOOR_BYTES, psutil.virtual_memory().total // 20)
 
 
 def raise_descriptor_limit() -> None:

@@ -11,14 +11,15 @@ from pathlib import Path
 from types import TracebackType
 
 import anyio
-import psutil
 
 from envhub.batch import Batch
 from envhub.errors import CapacityError, EnvhubError, HubForked, UsageError
-from envhub.hub import budgets, schemas
+from envhub.hub import budgets, facts, schemas
 from envhub.hub.admission import QUEUE_MAX, QUEUE_S, Admission
 from envhub.hub.budgets import Bound
 from envhub.hub.catalog import Catalog, search_path
+from envhub.hub.counters import Counters
+from envhub.hub.facts import HubFacts, SessionFacts
 from envhub.hub.grants import Grant
 from envhub.hub.manifest import Manifest
 from envhub.hub.place import Place
@@ -33,7 +34,6 @@ from envhub.wire.messages import Described
 from envhub_sandbox import SandboxError
 
 _log = logging.getLogger(__name__)
-_FLOOR_BYTES = 512 * 1024 * 1024  # kept free of the machine's memory; a twentieth, if less
 
 
 class Hub:
@@ -97,7 +97,8 @@ class Hub:
     ) -> None:
         given = [envs] if isinstance(envs, str | Path) else envs
         self.catalog = Catalog(search_path(given))
-        self.starter = Starter(isolation, launcher, exactly=exactly)
+        self.counters = Counters()
+        self.starter = Starter(isolation, launcher, exactly=exactly, counters=self.counters)
         if max_sessions is not None and max_sessions < 1:
             raise UsageError(f"`max_sessions` must be 1 or more, and is {max_sessions}")
         self._max_sessions = max_sessions
@@ -108,15 +109,15 @@ class Hub:
             grants=grants or {},
             allow_unprotected_agent_code=allow_unprotected_agent_code,
         )
-        if memory_floor_bytes is None:
-            memory_floor_bytes = min(_FLOOR_BYTES, psutil.virtual_memory().total // 20)
-        self._watchdog = Watchdog(memory_floor_bytes)
-        self._admission = Admission(self._watchdog, queue_s=queue_s, queue_max=queue_max)
+        self._watchdog = Watchdog(budgets.memory_floor(memory_floor_bytes))
+        self._admission = Admission(
+            self._watchdog, queue_s=queue_s, queue_max=queue_max, counters=self.counters
+        )
         self._bound_by: Bound = "max_sessions"
         self._cgroup = cgroup
         self._heartbeat_s = heartbeat_s
         self._pools: dict[str, Pool] = {}
-        self._described: dict[str, Described] = {}
+        self.described: dict[str, Described] = {}  # those that were asked for once
         self._taken: set[Place] = set()
         self._looking: list[Callable[[], Awaitable[None]]] = []
         self._stack = AsyncExitStack()
@@ -184,7 +185,7 @@ class Hub:
 
         Each is closed whatever becomes of the others; what failed is raised at the end.
         """
-        self._open = False
+        self._open, self.counters.closing = False, True
         if os.getpid() != self._owner:
             return  # a fork of the hub's process owns nothing of it
         self._admission.refuse()
@@ -271,7 +272,7 @@ class Hub:
             self._taken.discard(place)
             self._admission.give_back(turn)
 
-        place = Place(pool, release)
+        place = Place(pool, release, client)
         place.meter.waited_s = time.monotonic() - began
         self._taken.add(place)
         return place
@@ -294,10 +295,10 @@ class Hub:
 
         Raises: as `open`.
         """
-        if name not in self._described:
+        if name not in self.described:
             async with self.session(name) as session:
-                self._described[name] = await session.describe()
-        return self._described[name]
+                self.described[name] = await session.describe()
+        return self.described[name]
 
     def batch(self, sessions: Iterable[Session]) -> Batch[Session]:
         """Return a batch of sessions, to be stepped together."""
@@ -324,6 +325,14 @@ class Hub:
             if (error := pool.broken) is not None:
                 found[name] = error
         return found
+
+    def sessions(self) -> list[SessionFacts]:
+        """Return what is known of each session that is open or opening, the oldest first."""
+        return self.counters.sessions()
+
+    def facts(self) -> HubFacts:
+        """Return what is known of the hub itself, now that it is open."""
+        return facts.of_hub(self, self._watchdog, self._pools, is_full=self._admission.is_full)
 
     def check_owner(self) -> None:
         """Refuse a use after the end, or in a fork of the hub's process.

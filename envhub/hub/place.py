@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from envhub.errors import EnvhubError
 from envhub.hub.meter import Meter
 from envhub.hub.pool import Lease, Pool
+from envhub.hub.process import SessionProcess
+from envhub.hub.tally import Tally
 from envhub.hub.tenure import Tenure
+from envhub_sandbox import SandboxError
 
 
 class Place:
@@ -15,21 +19,33 @@ class Place:
     Args:
         pool: of the environment.
         release: called once, when the place is free again.
+        client: whose it is.
 
     Attributes:
         tenure: the session's clocks.
         meter: what it uses.
+        tally: of its session.
+        why: it is closed, if not because its owner wanted that.
     """
 
-    def __init__(self, pool: Pool, release: Callable[[], None]) -> None:
+    def __init__(self, pool: Pool, release: Callable[[], None], client: str = "") -> None:
         self.pool = pool
-        self.tenure = Tenure(pool.manifest.deadlines)
+        self.client = client
+        self.tally = Tally(pool.manifest.name)
+        self.tenure = Tenure(pool.manifest.deadlines, self.tally)
         self.meter = Meter()
+        self.why = ""
         self._kept_bytes = 0
         self._release = release
         self._held: dict[int, Lease] = {}
         self._before_close: Callable[[], Awaitable[None]] | None = None
         self._closed = False
+        pool.counters.enter(self)
+
+    @property
+    def process(self) -> SessionProcess | None:
+        """The session's process, if it has one now."""
+        return next((lease.process for lease in self._held.values()), None)
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         """Have `close` end the session when the hub closes the place."""
@@ -40,8 +56,13 @@ class Place:
 
         Raises: as `Pool.lease`; SessionClosed when the place is given up meanwhile.
         """
-        with self.meter.waiting():
-            lease = await self.pool.lease()
+        try:
+            with self.meter.waiting():
+                lease = await self.pool.lease()
+        except (EnvhubError, SandboxError) as error:
+            if not self.tally.opened:  # later, it is the call's
+                self.tally.failed(error)
+            raise
         if self._closed:
             await self.pool.end(lease)
             raise self.tenure.closed()
@@ -73,6 +94,8 @@ class Place:
             for lease in self._held.values():
                 lease.process.kill("episode_deadline", overdue)
         idle = self.tenure.idle()
+        if idle is not None:
+            self.why = self.why or "idle"
         if idle is not None and self._before_close is None:  # nobody to ask it to close
             for lease in self._held.values():
                 lease.process.kill("idle", idle)
@@ -91,4 +114,5 @@ class Place:
                 for lease in list(self._held.values()):
                     await self.end(lease)
             finally:
+                self.pool.counters.leave(self)
                 self._release()

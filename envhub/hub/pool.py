@@ -24,6 +24,7 @@ from envhub.hub import build, fingerprint, start_errors, views
 from envhub.hub.backoff import BackOff
 from envhub.hub.broker import Broker
 from envhub.hub.census import Used
+from envhub.hub.counters import Counters
 from envhub.hub.manifest import Manifest
 from envhub.hub.process import ForkedProcess, SessionProcess
 from envhub.hub.pulse import PATIENCE_S
@@ -112,6 +113,16 @@ class Pool:
     def broken(self) -> EnvhubError | SandboxError | None:
         """Why the environment does not start; None if it has, or nobody has tried."""
         return self._broken.error if self._broken is not None else None
+
+    @property
+    def counters(self) -> Counters:
+        """Those of the hub."""
+        return self._starter.counters
+
+    @property
+    def stock(self) -> tuple[int, int]:
+        """How many workers live, and how many processes are ready ahead of demand."""
+        return self._workers.alive + self._runners.alive, len(self._ready)
 
     async def lease(self) -> Lease:
         """Return a process of its own for a session.
@@ -230,6 +241,7 @@ class Pool:
                 )
         except (WorkerStartFailed, SandboxError, BuildFailed) as error:
             self._broken = _Broken(error, files)
+            self.counters.broke(self.manifest.name, error)
             self._starts.failed()
             raise
         self._broken, self._starts = None, BackOff()

@@ -327,10 +327,9 @@ class Session:
             try:
                 reply = await self._call_process(stage, request)
                 lost = False
-            except WorkerError:
-                raise
-            except EnvhubError:
-                lost = False
+            except EnvhubError as error:
+                lost = isinstance(error, WorkerError)
+                self._tenure.failed(error)
                 raise
             finally:
                 self._tenure.end(stage, reply, lost=lost)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import envhub_sandbox
 from envhub.errors import UsageError
+from envhub.hub.counters import Counters
 from envhub.hub.pulse import PATIENCE_S
 from envhub.hub.worker import Worker
 from envhub_sandbox import (
@@ -55,6 +56,7 @@ class Starter:
         launcher: "auto" takes bubblewrap where it is installed and its children can build
             namespaces, and envhub's own otherwise.
         exactly: take the tier that was named, and no higher one.
+        counters: of the hub, for workers that start and end.
 
     Attributes:
         passed_over: ways that were tried and did not work, each with its reason.
@@ -64,7 +66,12 @@ class Starter:
     """
 
     def __init__(
-        self, isolation: str = "strict", launcher: str = "auto", *, exactly: bool = False
+        self,
+        isolation: str = "strict",
+        launcher: str = "auto",
+        *,
+        exactly: bool = False,
+        counters: Counters | None = None,
     ) -> None:
         if isolation not in ISOLATIONS:
             raise UsageError(
@@ -77,6 +84,7 @@ class Starter:
         self.isolation = isolation
         self._ways = _ways(isolation, launcher, exactly=exactly)
         self.passed_over: list[str] = []
+        self.counters = counters or Counters()
 
     @property
     def grade(self) -> Grade:
@@ -112,6 +120,13 @@ class Starter:
             WorkerStartFailed: the environment cannot be imported, or not in time.
         """
         refused: list[SandboxError] = []
+        has_started = False
+
+        def ended() -> None:
+            if has_started:
+                self.counters.worker_died(name)
+            on_end()
+
         while True:
             way = self._ways[0]
             grade = way.grade.opened() if open_network else way.grade
@@ -126,7 +141,7 @@ class Starter:
                     launched,
                     name,
                     cpu_limit_s=cpu_limit_s,
-                    on_end=on_end,
+                    on_end=ended,
                     heartbeat_s=heartbeat_s,
                 )
                 await worker.wait_ready(deadline_s)
@@ -139,6 +154,8 @@ class Starter:
                     del self._ways[0]
             else:
                 self._ways = [way]
+                has_started = True
+                self.counters.worker_started(name)
                 return worker
 
     def _told(self, refused: list[SandboxError]) -> SandboxError:

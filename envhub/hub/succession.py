@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from envhub.errors import CapacityError
 from envhub.hub.backoff import BackOff
+from envhub.hub.events import WARNING, tell
 from envhub.hub.worker import Worker
 
 Start = Callable[[Callable[[], None]], Awaitable[Worker]]
@@ -57,6 +58,11 @@ class Succession:
     def closed(self) -> bool:
         """Whether no worker is started any more."""
         return self._closed.is_set()
+
+    @property
+    def alive(self) -> int:
+        """How many there are, those included that are wedged."""
+        return sum(w is not None and w.alive for w in (self.current, *self.wedged))
 
     async def worker(self) -> Worker:
         """Return the worker that serves, started if need be.
@@ -138,6 +144,7 @@ class Succession:
         """Leave a wedged worker to the sessions that it holds."""
         self.current = None
         self.wedged.append(worker)
+        tell(WARNING, "worker wedged", environment=self._name)
         self._back_off.failed()
         self._on_gone()
         self.tidy()

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from envhub.errors import DeadlineExceeded, SessionClosed
+from envhub.errors import DeadlineExceeded, EnvhubError, SessionClosed
 from envhub.hub.manifest import Deadlines
+from envhub.hub.tally import Tally
 from envhub.wire.messages import Observed, Reply
 from envhub_sandbox import OwnReason, Passed
 
@@ -51,9 +52,11 @@ class Tenure:
 
     Args:
         deadlines: of its environment.
+        tally: counts its calls, for both begin and end here.
     """
 
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(self, deadlines: Deadlines, tally: Tally | None = None) -> None:
+        self._tally = tally or Tally()
         self._allowed: dict[str, float] = msgspec.structs.asdict(deadlines)
         self._lock = threading.Lock()
         self._calling = True
@@ -65,6 +68,7 @@ class Tenure:
     def opened(self) -> None:
         """Note that the session is open, and its client's to call."""
         self.end("open")
+        self._tally.open()
 
     def begin(self, stage: str) -> None:
         """Begin a call; every one that was begun is ended by `end`.
@@ -84,8 +88,11 @@ class Tenure:
                 self._cut = episode.passed
             if episode is not None and self._cut is not None:
                 self._called = time.monotonic()
-                raise _over(stage, self._cut)
+                over = _over(stage, self._cut)
+                self._tally.failed(over)
+                raise over
             self._calling = True
+            self._tally.begin(stage)
 
     def deadline(self, stage: str) -> Deadline:
         """Return when what is asked of the process now must be answered."""
@@ -111,6 +118,7 @@ class Tenure:
         with self._lock:
             self._calling = False
             self._called = time.monotonic()
+            self._tally.end(reply, self._called, lost=lost)
             episode, self._cut = self._episode, None
             done = isinstance(reply, Observed) and (reply.terminated or reply.truncated)
             if stage == "reset" or lost or done:
@@ -122,6 +130,10 @@ class Tenure:
                 )
             elif lost and stage != "reset" and episode is not None and episode.left_s <= 0:
                 self._episode, self._cut = episode, episode.passed  # the next call is told
+
+    def failed(self, error: EnvhubError) -> None:
+        """Note why a call has no reply. Before its `end`."""
+        self._tally.failed(error)
 
     def close(self) -> bool:
         """Close the session for its owner; False when it was closed for idleness before."""
