@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
-from envhub.door import http, tasks, tools
+from envhub.door import http, operations, tasks, tools
 from envhub.door.applications import Applications, Forwarding
 from envhub.door.bodies import InvalidBody
 from envhub.door.kept import KeptSessions
@@ -66,7 +66,7 @@ def create_app(
     """
     app = Starlette()
     named = Forwarding(Router(OPENENV))
-    routes = (Mount("/envs/{name}", named), Mount("", named))
+    routes = (*operations.ROUTES, Mount("/envs/{name}", named), Mount("", named))
     install(app, routes, default=default, host=host, production=production, any_host=any_host)
     connect(app, hub, grace_s)
     if tokens is not None:

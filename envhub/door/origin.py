@@ -15,6 +15,8 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from envhub.door import refusals
+
 
 class SameOrigin:
     """Refuse with 403 what a foreign web page caused; let everything else through.
@@ -35,6 +37,7 @@ class SameOrigin:
         """Serve one request, WebSocket handshakes included."""
         complaint = self._complaint(Headers(scope=scope)) if scope["type"] != "lifespan" else ""
         if complaint:
+            refusals.note(scope, "origin")
             await PlainTextResponse(complaint, status_code=403)(scope, receive, send)
         else:
             await self._app(scope, receive, send)

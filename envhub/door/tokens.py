@@ -20,11 +20,15 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from envhub.door import holders
+from envhub.door import holders, refusals
 from envhub.door.holders import Holder
 from envhub.errors import UsageError
 
 VARIABLE = "ENVHUB_TOKEN"
+STRANGER = (
+    "envhub.stranger"  # a key of the scope: it bears no token, and is served all the same
+)
+OPEN_TO_ALL = ("/healthz", "/readyz")
 _LEAST = 16  # characters; what a person would guess is shorter
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -184,7 +188,7 @@ _READ: dict[str, tuple[str, Callable[[str], Any], str]] = {
 
 
 class Bearer:
-    """Refuse with 401 whoever bears no token; let everybody else through.
+    """Refuse with 401 whoever bears no token, but for OPEN_TO_ALL; let the rest through.
 
     Args:
         app: what is protected.
@@ -200,7 +204,8 @@ class Bearer:
         if scope["type"] != "lifespan":
             headers = Headers(scope=scope).getlist("authorization")
             holder = self._tokens.find(headers[0]) if len(headers) == 1 else None
-            if holder is None:
+            if holder is None and not _is_open_to_all(scope):
+                refusals.note(scope, "token")
                 refused = PlainTextResponse(
                     "401: a token is needed: the header `Authorization: Bearer TOKEN`\n",
                     401,
@@ -210,8 +215,18 @@ class Bearer:
                 return
             # what is behind the door may be an author's application, which must not learn it
             kept = [(n, v) for n, v in scope["headers"] if n.lower() != b"authorization"]
-            scope = {**scope, "headers": kept, holders.SCOPE_KEY: holder}
+            scope = {**scope, "headers": kept, STRANGER: holder is None}
+            if holder is not None:
+                scope[holders.SCOPE_KEY] = holder
         await self._app(scope, receive, send)
+
+
+def _is_open_to_all(scope: Scope) -> bool:
+    """Whether it is a request that is answered by us and by nothing behind the door."""
+    asked = scope["type"], scope.get("method"), scope.get("path")
+    return asked in {
+        ("http", method, path) for method in ("GET", "HEAD") for path in OPEN_TO_ALL
+    }
 
 
 def _digest(token: str) -> bytes:
