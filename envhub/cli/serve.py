@@ -13,6 +13,7 @@ import click
 import envhub
 from envhub.cli import granting, target
 from envhub.cli.isolation import isolation_options, walls
+from envhub.cli.logs import FORMATS, LEVELS, begin
 
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub
@@ -90,6 +91,12 @@ if TYPE_CHECKING:
               help="Let this environment read a folder, where it is.")  # fmt: skip
 @click.option("--with", "packages", multiple=True, metavar="ENV:PACKAGE",
               help="Install this beside what a folder for OpenEnv names.")  # fmt: skip
+@click.option("--log-format", "log_format", type=click.Choice(FORMATS), default="text",
+              show_default=True,
+              help="Of the log, a line for each event on standard error.")  # fmt: skip
+@click.option("--log-level", "log_level", type=click.Choice(LEVELS), default="info",
+              show_default=True, help="The least that is logged; `debug` has each call that "
+                                      "failed.")  # fmt: skip
 def serve(
     folders: tuple[str, ...],
     envs: tuple[str, ...],
@@ -120,6 +127,8 @@ def serve(
     variables: tuple[str, ...],
     shown: tuple[str, ...],
     packages: tuple[str, ...],
+    log_format: str,
+    log_level: str,
 ) -> None:
     r"""Serve environments to OpenEnv's clients, over WebSocket and HTTP.
 
@@ -143,6 +152,7 @@ def serve(
     from envhub.hub import caps as limits
     from envhub.hub.hub import Hub
 
+    begin(log_format, log_level)
     known = tokens.given(token_file, queue_s=queue_s)
     grants, to_all = granting.by_name(network, variables, shown, packages)
     hub = Hub(
@@ -175,6 +185,7 @@ def serve(
         target.build(hub.manifest(name), click.echo)
     door = {
         "host": host,
+        "on_drain": _say_that_it_drains if log_format == "text" else _say_nothing,
         "port": port,
         "production": mode == "production",
         "tokens": known,
@@ -228,7 +239,6 @@ async def _serve(hub: Hub, root: str, door: dict[str, Any]) -> None:
                 hub,
                 default=root,
                 on_ready=lambda bound: _banner(hub, root, door, bound, receipt),
-                on_drain=_say_that_it_drains,
                 **door,
             )
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it is ending already
@@ -243,6 +253,10 @@ def _say_that_it_drains(sessions: int) -> None:
     click.echo(
         f"draining: waiting for {sessions} open session(s); a second signal ends them", err=True
     )
+
+
+def _say_nothing(sessions: int) -> None:
+    """Leave it to the log."""
 
 
 def _banner(hub: Hub, root: str, door: dict[str, Any], port: int, receipt: Receipt) -> None:

@@ -197,8 +197,9 @@ def _address(process: subprocess.Popen[bytes]) -> str:
         while selector.select(max(0, ends - time.monotonic())):
             chunk = os.read(process.stdout.fileno(), 4096)
             said += chunk
-            _, found, address = said.partition(_LISTENING)
-            if found and address.endswith(b"\n"):
+            _, found, after = said.partition(_LISTENING)
+            address, ended, _ = after.partition(b"\n")  # its log may go on at once
+            if found and ended:
                 return address.decode().strip()
             if not chunk:
                 break

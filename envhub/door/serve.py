@@ -23,6 +23,7 @@ from envhub.door.native.lanes import GRACE_S
 from envhub.door.protocols import GuardedHTTP, GuardedWebSocket
 from envhub.door.tokens import Tokens
 from envhub.errors import UsageError
+from envhub.hub.events import INFO, tell
 
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub
@@ -62,6 +63,11 @@ class _Server(uvicorn.Server):
         """Drain at the first signal, end at the next, and then wait for no request."""
         self.force_exit = self.force_exit or (self.should_exit and sig != END)
         self._drain.ask(again=sig != END)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        clients = len(self.server_state.connections)
+        tell(INFO, "door closes", clients=clients, grace_s=GRACE_S)
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
