@@ -20,6 +20,7 @@ _COMMANDS = {
     "check": ("envhub.cli.check", "Try whether an environment keeps what every one must keep."),
     "run": ("envhub.cli.run", "Play an environment in the terminal, or from a script."),
     "serve": ("envhub.cli.serve", "Serve environments to OpenEnv clients over WebSocket."),
+    "top": ("envhub.cli.top", "Watch a running server: its environments and busiest sessions."),
     "build": ("envhub.cli.build", "Install what an OpenEnv folder needs, ahead of its use."),
     "schema": ("envhub.cli.schema", "Print an environment's schema, or what has changed."),
     "push": ("envhub.cli.push", "Copy a checked environment to where others find it."),
