@@ -12,6 +12,24 @@ import logging
 DEBUG, INFO, WARNING = logging.DEBUG, logging.INFO, logging.WARNING
 LOGGER = "envhub.events"
 Field = str | int | float
+# what happens, and what that means: the table of docs/operations.md
+EVENTS = {
+    "session opened": "and how long that took",
+    "session not opened": "its place was given back: `code` says why",
+    "session closed": "`why`: `closed` by its client, `idle`, `operator`, `hub closed`",
+    "call failed": "at level debug: the environment raised, or the client misused it",
+    "episode lost": "with its process: `code` and `cause` say why, and at which limit",
+    "worker started": "its zygote has imported the environment",
+    "worker replaced": "another one has, after one that ended",
+    "worker died": "by itself, and every session process of it",
+    "worker wedged": "its zygote does not answer; its sessions go on without it",
+    "environment broken": "it cannot be started; `output` is the end of what it printed",
+    "clients refused": "`why`, and how many since the last such line; at most one in a second",
+    "drain begins": "no more sessions are opened; `sessions` are waited for",
+    "door closes": "no more connections are accepted",
+    "lines dropped": "nobody read the log fast enough",
+    "message": "another library's, or a bug: with `logger`, `message`, perhaps `traceback`",
+}
 
 _log = logging.getLogger(LOGGER)
 _log.addHandler(logging.NullHandler())  # or a program that sets up no logging is shown warnings
@@ -34,6 +52,7 @@ class Event:
 
 
 def tell(level: int, what: str, **fields: Field) -> None:
-    """Log an event, if anybody listens."""
+    """Log one of EVENTS, if anybody listens."""
+    assert what in EVENTS
     if _log.isEnabledFor(level):
         _log.log(level, Event(what, fields))

@@ -146,7 +146,7 @@ def test_the_least_level_is_held() -> None:
     code = (
         "import logging; from envhub.cli.logs import begin; from envhub.hub.events import *\n"
         "begin('json', 'error')\n"
-        "tell(WARNING, 'too little')\n"
+        "tell(WARNING, 'worker died')\n"
         "logging.getLogger('websockets').debug('a header')\n"
         "logging.getLogger('envhub.door').error('a bug %s', 1)\n"
         "try: 1/0\n"

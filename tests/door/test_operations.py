@@ -14,10 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 
 from envhub import Hub
+from envhub.door.app import create_app
 from envhub.door.metrics import METRICS
+from envhub.door.tokens import Tokens
 from envhub.errors import CapacityError, EnvhubError
 from tests.door.asking import ask
 from tests.door.conftest import Served
+from tests.serving import serving
 
 PROBES = Path(__file__).parents[1] / "hub" / "envs"
 Numbers = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -237,6 +240,88 @@ async def test_a_page_of_another_site_is_told_nothing(
         reply = await ask(address, "GET", path, None, {"origin": "http://evil.example"})
 
     assert reply.status == 403
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_without_tokens_sessions_are_this_machines_alone(hub: Hub, method: str) -> None:
+    """Of `--insecure`: everybody may use it, and nobody from outside may end others' use."""
+    app = create_app(hub, default="probe", any_host=True)
+    async with hub.session("probe"):
+        path = "/v1/sessions" + (f"/{hub.sessions()[0].id}" if method == "DELETE" else "")
+        for peer, status in (
+            ("192.0.2.7", 403),
+            ("127.0.0.1", 200 if method == "GET" else 204),
+        ):
+            assert await status_of(app, method, path, peer) == status
+
+
+async def status_of(app: Any, method: str, path: str, peer: str, **headers: str) -> int:
+    """Ask an application itself, as somebody at an address."""
+    said: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    named = {"host": "box.example", **headers}
+    scope = {
+        "type": "http", "method": method, "path": path, "query_string": b"", "root_path": "",
+        "headers": [(k.encode(), v.encode()) for k, v in named.items()],
+        "client": (peer, 1234), "server": ("box.example", 80), "scheme": "http",
+        "http_version": "1.1", "asgi": {"version": "3.0"},
+    }  # fmt: skip
+    await app(scope, receive, send)
+    return int(said[0]["status"])
+
+
+GOOD = "a-token-of-this-test-only"
+BEARING = {"authorization": f"Bearer {GOOD}"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "stranger", "bearer"),
+    [
+        ("GET", "/healthz", 200, 200),
+        ("HEAD", "/healthz", 200, 200),
+        ("GET", "/readyz", 200, 200),
+        ("POST", "/healthz", 401, 405),
+        ("GET", "/healthz/", 401, 404),
+        ("GET", "/envs/probe/healthz", 401, 404),
+        ("GET", "/metrics", 401, 200),
+        ("GET", "/v1/hub", 401, 200),
+        ("GET", "/v1/envs", 401, 200),
+        ("GET", "/v1/sessions", 401, 200),
+        ("DELETE", "/v1/sessions/0123456789ab", 401, 404),
+    ],
+)
+async def test_where_there_are_tokens_a_stranger_learns_only_whether_it_is_well(
+    hub: Hub, method: str, path: str, stranger: int, bearer: int
+) -> None:
+    app = create_app(hub, default="probe", any_host=True, tokens=Tokens([GOOD]))
+
+    assert await status_of(app, method, path, "192.0.2.7") == stranger
+    assert await status_of(app, method, path, "192.0.2.7", **BEARING) == bearer
+
+
+async def test_a_stranger_is_told_no_name_of_what_is_not_ready(
+    hub: Hub, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"{GOOD}\n")
+    file.chmod(0o600)
+    flags = ("--envs", str(PROBES), "--default", "probe", "--max-sessions", "1",
+             "--queue-max", "0", "--token-file", str(file))  # fmt: skip
+    with serving(*flags) as url:
+        address = url.removeprefix("http://")
+        async with connect(f"ws://{address}/ws", additional_headers=BEARING) as socket:
+            await say(socket, "reset")
+            to_a_stranger = await ask(address, "GET", "/readyz")
+            to_a_bearer = await ask(address, "GET", "/readyz", None, BEARING)
+
+    assert (to_a_stranger.status, to_a_stranger.json["reasons"]) == (503, ["full"])
+    assert "1 of 1 places" in to_a_bearer.json["reasons"]["full"]
 
 
 async def test_openenvs_health_is_what_it_was(hub: Hub, served: Served) -> None:
