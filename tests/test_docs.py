@@ -16,6 +16,10 @@ import envhub
 from envhub.check.conformance import CHECKS
 from envhub.cli import _COMMANDS, cli
 from envhub.cli.check import check
+from envhub.door.metrics import METRICS
+from envhub.door.operations import ROUTES
+from envhub.hub.events import EVENTS
+from envhub.hub.facts import SessionFacts
 from envhub.hub.manifest import NOT_IN_THE_FILE, Deadlines, Manifest, Runner
 from envhub.wire import lifecycle
 from envhub_sandbox import Limits
@@ -103,6 +107,26 @@ def test_every_check_is_documented_with_its_claim() -> None:
 
     assert [c.id for c in CHECKS if f"| `{c.id}` | {c.claim} |" not in page] == []
     assert [c.id for c in CHECKS if c.id not in (check.help or "")] == []
+
+
+def test_every_metric_and_every_event_is_documented_with_its_meaning() -> None:
+    page = (DOCS / "operations.md").read_text()
+    metrics = [
+        f"| `{name}` | {kind} | {meaning} |" for name, (kind, meaning) in METRICS.items()
+    ]
+    events = [f"| `{name}` | {meaning} |" for name, meaning in EVENTS.items()]
+
+    assert [row for row in metrics + events if row not in page] == []
+    assert page.count("| `envhub_") == sum(name.startswith("envhub_") for name in METRICS)
+
+
+def test_every_route_and_every_field_of_a_session_is_documented() -> None:
+    page = (DOCS / "operations.md").read_text()
+    routes = [route.path for route in ROUTES]
+    fields = [field.name for field in msgspec.structs.fields(SessionFacts)]
+
+    assert [path for path in routes if f" {path}`" not in page] == []
+    assert [name for name in fields if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("name", _COMMANDS)

@@ -110,7 +110,7 @@ def _visible(request: Request) -> list[SessionFacts]:
 
 def _owner(connection: HTTPConnection) -> str | None:
     """Return whose sessions a caller may see; None where there are no tokens."""
-    return connection.scope.get("envhub.client")
+    return "" if STRANGER in connection.scope else None
 
 
 def _json(data: Any) -> Response:
