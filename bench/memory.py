@@ -141,7 +141,7 @@ def _settled() -> int:
 def _processes(session: Session, *, agents: bool) -> list[int]:
     """Return the session's processes; the broker's agents are children of the runner."""
     found = [session.pid, *processes.tree(session.pid)]
-    lease = session._lease
+    lease = session._conversation.lease
     if agents and lease is not None and lease.broker is not None:
         for agent in lease.broker._agents.values():
             found += [agent.pid, *processes.tree(agent.pid)]

@@ -17,9 +17,9 @@
         * WorkerStartFailed
         * WorkerLost
         * SessionLost
-        * Cancelled
         * LimitExceeded
         * DeadlineExceeded
+        * Cancelled
     * ConnectionLost              a hub elsewhere cannot be reached; retry later
     * AgentSandboxFailed          a sandbox for agent code could not be had
     * ProtocolError               bytes on a socket were not a valid message

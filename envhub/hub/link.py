@@ -33,7 +33,11 @@ class Link:
         self._meter = meter
         self._exchange = Exchange(process.limits, meter)
         self._loop = asyncio.get_running_loop()
-        self._reply: asyncio.Future[Reply | None] | None = None
+        self._done: Callable[[Reply | None], None] | None = None  # of the call under way
+        self._deadline: Deadline | None = None  # likewise
+        # one timer for many calls: when it goes off it looks how long the one of then may last
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._unsent = b""
         self._at_once_bytes = _AT_ONCE_BYTES
         self._pause: asyncio.TimerHandle | None = None
@@ -55,7 +59,7 @@ class Link:
         return not self._process.is_killed and self._exchange.state is State.READY
 
     async def call(
-        self, stage: str, request: Callable[[int], Request], deadline: Deadline
+        self, stage: str, making: Callable[[int], Request], deadline: Deadline
     ) -> Reply:
         """Make one call and return its reply.
 
@@ -64,31 +68,57 @@ class Link:
         Raises:
             EnvhubError: as the reply says, or because the process ended.
         """
-        frame = self._exchange.call(stage, request)
-        self._at_once_bytes = _AT_ONCE_BYTES
-        self._reply = self._loop.create_future()
-        timer = self._loop.call_later(deadline.left_s + _EARLY_S, self._kill_at, deadline)
-        self._meter.begin(stage)
+        future: asyncio.Future[Reply | None] = self._loop.create_future()
+
+        def take(reply: Reply | None) -> None:
+            if not future.done():
+                future.set_result(reply)
+
+        self.begin(stage, making, deadline, take)
         try:
-            self._send(frame)
-            reply = await self._reply
+            reply = await future
         except BaseException:
             self._process.kill("closed")
+            self._end()
             raise
-        finally:
-            self._meter.end()
-            timer.cancel()
-            if self._leaving is not None:
-                self._leaving.cancel()
-            self._reply = self._leaving = None
-        if reply is None:
-            verdict = await self._process.wait_verdict()
-            self._read_output()
-            raise self._exchange.loss(verdict)
-        self._read_output()
-        if isinstance(reply, Failed):
-            raise self._exchange.failure(reply)
+        if reply is None or isinstance(reply, Failed):
+            raise await self.failure(reply)
         return reply
+
+    def begin(
+        self,
+        stage: str,
+        making: Callable[[int], Request],
+        deadline: Deadline,
+        done: Callable[[Reply | None], None],
+    ) -> None:
+        """Make one call, and have `done` told of its reply; of None if the process ends.
+
+        Args:
+            stage: "reset", "step"…
+            making: makes the request from its number.
+            deadline: until when it must be answered.
+            done: called once, in the loop.
+
+        Raises:
+            InvalidAction, InvalidOption: it is too long to be sent.
+        """
+        frame = self._exchange.call(stage, making)
+        self._at_once_bytes = _AT_ONCE_BYTES
+        self._done = done
+        self._deadline = deadline
+        if self._timer is None or deadline.until < self._timer_at:
+            self._arm(deadline)
+        self._meter.begin(stage)
+        self._send(frame)
+
+    async def failure(self, reply: Failed | None) -> EnvhubError:
+        """Return the error for a call with that reply."""
+        if reply is not None:
+            return self._exchange.failure(reply)
+        verdict = await self._process.wait_verdict()
+        self._read_output()
+        return self._exchange.loss(verdict)
 
     def cancel(self, within: Deadline) -> bool:
         """Stop the call under way; False if there is none, or its reply is here.
@@ -96,7 +126,7 @@ class Link:
         Args:
             within: until when it may be answered, if its environment can be asked.
         """
-        if self._reply is None or self._reply.done():
+        if self._done is None:
             return False
         if not self._process.cancels:
             self._process.kill(within.reason)
@@ -127,8 +157,9 @@ class Link:
 
         Idempotent.
         """
-        if self._pause is not None:
-            self._pause.cancel()
+        for timer in (self._pause, self._timer):
+            if timer is not None:
+                timer.cancel()
         for descriptor in self._listened:
             self._loop.remove_reader(descriptor)
             self._loop.remove_writer(descriptor)
@@ -216,5 +247,32 @@ class Link:
         self._resolve(None)
 
     def _resolve(self, reply: Reply | None) -> None:
-        if self._reply is not None and not self._reply.done():
-            self._reply.set_result(reply)
+        if (done := self._done) is not None:
+            self._end()
+            if reply is not None:
+                self._read_output()
+            done(reply)
+
+    def _end(self) -> None:
+        """End the call under way."""
+        self._done = self._deadline = None
+        self._meter.end()
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
+    def _arm(self, deadline: Deadline) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline.until
+        self._timer = self._loop.call_later(deadline.left_s + _EARLY_S, self._look)
+
+    def _look(self) -> None:
+        """Kill the process if its call is overdue."""
+        self._timer = None
+        if self._deadline is None:
+            return  # the next call arms it again
+        if self._deadline.left_s > 0:
+            self._arm(self._deadline)
+        else:
+            self._kill_at(self._deadline)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
@@ -12,12 +12,13 @@ from typing import Any
 import anyio
 
 from envhub.batch import Outcome
-from envhub.errors import Cancelled, DeadlineExceeded, EnvhubError, SessionClosed, WorkerError
+from envhub.errors import EnvhubError, RemoteProtocolError, SessionClosed, WorkerStartFailed
 from envhub.hub import caps
-from envhub.hub.link import Link
+from envhub.hub.conversation import Conversation
 from envhub.hub.manifest import Manifest
 from envhub.hub.place import Place
 from envhub.hub.pool import Lease
+from envhub.hub.process import SessionProcess
 from envhub.results import Bill, Record, StepResult
 from envhub.wire import calls
 from envhub.wire.messages import (
@@ -37,7 +38,9 @@ from envhub.wire.messages import (
     StateRead,
     Step,
 )
-from envhub_sandbox import Receipt
+from envhub_sandbox import Receipt, SandboxError
+
+_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -53,17 +56,17 @@ class Session:
 
     def __init__(self, place: Place, lease: Lease) -> None:
         self._place = place
-        self._tenure = place.tenure
-        self._meter = place.meter
-        self._lease: Lease | None = lease
-        self._link: Link | None = Link(lease.process, self._meter)
+        self._conversation = Conversation(place, lease)
+        self._call = self._conversation.call
         place.on_close(self.aclose)
         place.tenure.opened()
-        self._lock = anyio.Lock(fast_acquire=True)
-        self._closed = False
-        self._waiting: anyio.CancelScope | None = None  # a call, for a process
         self._described: Described | None = None
         self._begun: set[asyncio.Task[None]] = set()
+
+    @property
+    def _process(self) -> SessionProcess | None:
+        lease = self._conversation.lease
+        return lease.process if lease is not None else None
 
     @property
     def manifest(self) -> Manifest:
@@ -78,7 +81,8 @@ class Session:
     @property
     def output(self) -> str:
         """What the environment printed during the last call, the last 64 KiB of it."""
-        return self._link.output if self._link is not None else ""
+        link = self._conversation.link
+        return link.output if link is not None else ""
 
     @property
     def receipt(self) -> Receipt:
@@ -90,24 +94,24 @@ class Session:
         Raises:
             SessionClosed: there is no process.
         """
-        if self._lease is None:
+        if self._process is None:
             raise SessionClosed("the session has no process")
-        return self._lease.process.receipt
+        return self._process.receipt
 
     @property
     def is_open(self) -> bool:
         """Whether nobody has closed it: neither its owner nor the hub."""
-        return not self._closed
+        return not self._conversation.closed
 
     @property
     def pid(self) -> int:
         """The number of the session's process on this machine; 0 if it has none."""
-        return self._lease.process.pid if self._lease is not None else 0
+        return self._process.pid if self._process is not None else 0
 
     @property
     def has_process(self) -> bool:
         """Whether there is one, and nobody has killed it, as a call does that is cancelled."""
-        return self._lease is not None and not self._lease.process.is_killed
+        return self._process is not None and not self._process.is_killed
 
     @property
     def bill(self) -> Bill:
@@ -115,7 +119,7 @@ class Session:
 
         What the live processes have used is read now: some system calls for each of them.
         """
-        return self._meter.bill()
+        return self._place.meter.bill()
 
     async def reset(
         self, seed: int | None = None, *, episode_id: str | None = None, **options: Any
@@ -151,18 +155,59 @@ class Session:
             return calls.result(observed)
 
     def begin_step(self, action: Any, done: Callable[[Outcome], None]) -> None:
-        """Begin a step, and have `done` told of what it comes to. For batches."""
+        """Begin a step, and have `done` told of what it comes to. For batches.
 
-        async def step() -> None:
+        Raises:
+            InvalidAction: it cannot be sent.
+        """
+
+        def take(observed: Observed | EnvhubError) -> None:
+            if isinstance(observed, EnvhubError):
+                done(observed)
+                return
             try:
-                outcome: Outcome = await self.step(action)
-            except EnvhubError as error:
-                outcome = error
-            done(outcome)
+                with self.held_to_protocol():
+                    done(calls.result(observed))
+            except RemoteProtocolError as error:
+                done(error)
 
-        task = asyncio.get_running_loop().create_task(step())
-        self._begun.add(task)
-        task.add_done_callback(self._begun.discard)
+        self.begin_step_raw(calls.action(action), take)
+
+    def begin_step_raw(
+        self, action: bytes, done: Callable[[Observed | EnvhubError], None]
+    ) -> None:
+        """Begin a step, and have `done` told, once, of what it comes to, in encoded form."""
+
+        def take(reply: Reply | EnvhubError) -> None:
+            if isinstance(reply, EnvhubError):
+                done(reply)
+                return
+            try:
+                with self.held_to_protocol():
+                    found = calls.expect(reply, Observed)
+            except RemoteProtocolError as error:
+                done(error)
+            else:
+                done(found)
+
+        if not self._conversation.begin("step", lambda op: Step(op, "msgpack", action), take):
+            task = asyncio.get_running_loop().create_task(self._step_later(action, done))
+            self._begun.add(task)
+            task.add_done_callback(self._begun.discard)
+
+    async def _step_later(
+        self, action: bytes, done: Callable[[Observed | EnvhubError], None]
+    ) -> None:
+        try:
+            outcome: Observed | EnvhubError = await self.step_raw(action)
+        except EnvhubError as error:
+            outcome = error
+        except SandboxError as error:  # no other process can be had
+            outcome = WorkerStartFailed(str(error), hint=error.hint)
+        except Exception:
+            _log.exception("a bug in envhub: a step of %s", self.manifest.name)
+            outcome = EnvhubError("a bug in envhub")
+        done(outcome)
 
     async def stream(self, action: Any) -> AsyncGenerator[StepResult, None]:
         """Take one action and yield each part of it as it is made; the last is the result.
@@ -261,11 +306,7 @@ class Session:
         `cancel_s`, its process is killed: the call raises Cancelled, and the next `reset`
         gets a fresh one. Does not wait for either.
         """
-        if self._link is not None and self._link.cancel(self._tenure.cancelled()):
-            return True
-        if self._waiting is not None:
-            self._waiting.cancel()
-        return self._waiting is not None
+        return self._conversation.cancel()
 
     def keep(self, count: int) -> None:
         """Note how many bytes are kept for the session outside of it: they count as its own."""
@@ -276,7 +317,7 @@ class Session:
 
         Entered right after the call: there must be no other between the two.
         """
-        return self._lease.process.held_to_protocol() if self._lease else nullcontext()
+        return self._process.held_to_protocol() if self._process else nullcontext()
 
     async def aclose(self) -> None:
         """Close the environment, and give the place back. Idempotent.
@@ -284,16 +325,12 @@ class Session:
         An environment that does not close in time is killed; so is one in the middle of a
         call, whose caller then gets SessionClosed.
         """
-        if self._closed:
+        if self._conversation.closed:
             return
-        self._closed = True
-        self._tenure.close()
+        self._place.tenure.close()
         with anyio.CancelScope(shield=True):
             try:
-                if self._lock.locked():
-                    await self._drop_process(ask=False)
-                else:
-                    await self._drop_process(ask=True)
+                await self._conversation.close()
             finally:
                 await self._place.aclose()
 
@@ -307,96 +344,3 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-    # ------------------------------------------------------------ one call
-
-    async def _call(self, stage: str, request: Callable[[int], Request]) -> Reply:
-        since = time.monotonic() if self._lock.locked() else 0.0
-        async with self._lock:
-            if since:
-                self._meter.waited_s += time.monotonic() - since
-            if self._closed:
-                raise self._tenure.closed()
-            try:
-                self._tenure.begin(stage)
-            except DeadlineExceeded:
-                await self._drop_process(ask=False)
-                raise
-            reply: Reply | None = None
-            lost = True
-            try:
-                reply = await self._call_process(stage, request)
-                lost = False
-            except EnvhubError as error:
-                lost = isinstance(error, WorkerError)
-                self._tenure.failed(error)
-                raise
-            finally:
-                self._tenure.end(stage, reply, lost=lost)
-            return reply
-
-    async def _call_process(self, stage: str, request: Callable[[int], Request]) -> Reply:
-        link, fresh = self._link, stage == "reset" and self._needs_fresh_process()
-        if fresh or link is None or not link.alive:
-            link = await self._wait_for_link(stage, fresh=fresh)
-        if stage in ("reset", "step"):
-            assert self._lease is not None
-            self._lease.process.used = True
-        try:
-            return await link.call(stage, request, self._tenure.deadline(stage))
-        except WorkerError:
-            closed = self._closed
-            await self._drop_process(ask=False)
-            if closed:
-                raise SessionClosed("the session was closed during the call") from None
-            raise
-
-    def _needs_fresh_process(self) -> bool:
-        pristine = self.manifest.reset == "pristine"
-        return pristine and self._lease is not None and self._lease.process.used
-
-    async def _wait_for_link(self, stage: str, *, fresh: bool) -> Link:
-        """Return the link to a live process, to another one if `fresh`, unless cancelled."""
-        link: Link | None = None
-        try:
-            with anyio.CancelScope() as self._waiting:
-                if fresh:
-                    await self._drop_process(ask=True)
-                link = await self._live_link(stage)
-            cancelled = self._waiting.cancel_called
-        finally:
-            self._waiting = None
-        if cancelled or link is None:
-            raise Cancelled(f"`{stage}` was cancelled while it waited for a process")
-        return link
-
-    async def _live_link(self, stage: str) -> Link:
-        if self._link is not None and not self._link.alive:
-            loss = await self._link.loss_between_calls()
-            was_used = self._lease is not None and self._lease.process.used
-            await self._drop_process(ask=False)
-            if loss is not None and was_used and stage != "reset":
-                raise loss
-        if self._link is None:
-            lease = await self._place.lease()
-            if self._closed:
-                await self._place.end(lease)
-                raise self._tenure.closed()
-            self._lease, self._link = lease, Link(lease.process, self._meter)
-        return self._link
-
-    async def _drop_process(self, *, ask: bool) -> None:
-        """End the process; `ask` lets its environment close first, if it has one."""
-        lease, link = self._lease, self._link
-        self._lease = self._link = None
-        if lease is None or link is None:
-            return
-        try:
-            if ask and lease.process.used and link.alive:
-                await link.call("close", Close, self._tenure.deadline("close"))
-        except EnvhubError:
-            pass  # it could not close, or not in time: nobody needs it any more
-        finally:
-            lease.process.kill("closed")
-            link.detach()  # on every path, before others may get these descriptors
-            await self._place.end(lease)

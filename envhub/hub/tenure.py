@@ -37,9 +37,14 @@ class Deadline:
     since: float
 
     @property
+    def until(self) -> float:
+        """When it has passed, in time.monotonic's seconds."""
+        return self.since + self.allowed_s
+
+    @property
     def left_s(self) -> float:
         """Seconds left; negative once it has passed."""
-        return self.since + self.allowed_s - time.monotonic()
+        return self.until - time.monotonic()
 
     @property
     def passed(self) -> Passed:

@@ -158,7 +158,7 @@ async def test_a_limit_that_is_passed_between_two_calls_is_told_by_the_next(
     async with one_of_two(tmp_path, TIGHT) as (hub, session):
         await session.step({"code": FILES})
         with anyio.fail_after(30):
-            while session._link is None or session._link.alive:
+            while session._conversation.link is None or session._conversation.link.alive:
                 await hub._watchdog.look()
         with pytest.raises(LimitExceeded, match="between two calls, used") as caught:
             await session.step({"code": ""})
@@ -232,7 +232,7 @@ async def test_the_largest_session_makes_room_on_a_machine_that_is_short(
         await session.step({"code": 'kept = bytearray(b"x") * (100 << 20)'})
         hub._watchdog.floor_bytes = 2**60
         with anyio.fail_after(30):
-            while session._link is None or session._link.alive:
+            while session._conversation.link is None or session._conversation.link.alive:
                 await hub._watchdog.look()
         hub._watchdog.floor_bytes = 0
         with pytest.raises(WorkerLost, match="because the machine had") as caught:
@@ -258,7 +258,7 @@ result = {"through": 1}
         await session.reset()
         await session.step({"code": code})
         with anyio.fail_after(30):
-            while session._link is None or session._link.alive:
+            while session._conversation.link is None or session._conversation.link.alive:
                 await hub._watchdog.look()
         with pytest.raises(LimitExceeded, match="ran 21 processes and threads") as caught:
             await session.step({"code": ""})
@@ -274,7 +274,7 @@ result = {"through": 1}
 async def ended(session: Session) -> None:
     """Wait until the hub has ended the session's process. It looks twice a second."""
     with anyio.fail_after(30):
-        while session._link is not None and session._link.alive:
+        while session._conversation.link is not None and session._conversation.link.alive:
             await anyio.lowlevel.checkpoint()
 
 

@@ -215,7 +215,7 @@ async def test_closing_during_a_step_ends_it_with_session_closed(hub: Hub) -> No
                 await env.step({"code": "import time; time.sleep(600)"})
 
         tasks.start_soon(step)
-        while not env._lock.locked():  # the step has the session now
+        while not env._conversation.is_busy:  # the step has the session now
             await anyio.lowlevel.checkpoint()
         await env.aclose()
     with pytest.raises(SessionClosed):
@@ -266,7 +266,7 @@ async def test_a_word_that_nobody_asked_for_ends_the_process(hub: Hub) -> None:
         pid = env.pid
         await env.step({"code": SPEAKS_LATER})
         with anyio.fail_after(10):
-            while env._link is None or env._link.alive:  # noqa: ASYNC110
+            while env._conversation.link is None or env._conversation.link.alive:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         await env.reset()
 

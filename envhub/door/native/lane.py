@@ -17,13 +17,15 @@ from envhub.door.native.ledger import Ledger
 from envhub.door.native.outlet import Outlet, Sink
 from envhub.errors import Cancelled, EnvhubError, RemoteProtocolError, SessionClosed
 from envhub.results import Bill
-from envhub.wire import native
+from envhub.wire import messages, native
 from envhub.wire.failures import failed
 from envhub.wire.native import Answer, Numbered
 from envhub_sandbox import SandboxError
 
 if TYPE_CHECKING:
     from envhub.hub.session import Session
+
+_WORTH_BYTES = 64 * 1024  # kept replies that the session's memory is told of
 
 _log = logging.getLogger(__name__)
 Opening = Callable[[], Awaitable["Session"]]
@@ -64,6 +66,8 @@ class Lane:
         self.outlet: Outlet | None = None
         self._channel = 0
         self._told_pid = 0
+        self._told_bytes = 0
+        self._quiet: asyncio.Future[None] | None = None  # who closes it waits for that
         self._ended = False
         self._running = 0  # the number of the call that is under way
         self._loop = asyncio.get_running_loop()
@@ -122,8 +126,7 @@ class Lane:
         self._sinks[request.op] = sink
         if is_new:
             self._waiting.append(request)
-            if self._working is None:
-                self._working = self._loop.create_task(self._work())
+            self._go_on()
 
     def cancel(self, op: int) -> None:
         """Stop a call that is not answered yet."""
@@ -153,10 +156,13 @@ class Lane:
             self._expiry.cancel()
         if self._session is not None:
             await self._session.aclose()
+            if self._waiting or self._running or self._working is not None:
+                self._quiet = self._loop.create_future()
+                await self._quiet  # what waits is answered: the session is closed
         elif self._working is not None:
             self._working.cancel()
-        if self._working is not None:
-            await asyncio.wait([self._working])  # it answers what waits: the session is closed
+            await asyncio.wait([self._working])
+            self._refuse(SessionClosed("the session was closed before it was open"))
         self._end(native.Closed(self._channel))
 
     # ------------------------------------------------------------ work
@@ -175,7 +181,35 @@ class Lane:
             self._say_opened()
         await self._work()
 
+    def _go_on(self) -> None:
+        """Carry out what waits. A step, most often, needs no task for that."""
+        while self._waiting and not self._running and self._working is None:
+            if not self._begin_step():
+                self._working = self._loop.create_task(self._work())
+        if self._quiet is not None and not self._running and self._working is None:
+            self._quiet.set_result(None)
+            self._quiet = None
+
+    def _begin_step(self) -> bool:
+        """Begin the next call, if it is a step and nothing has to be waited for before it."""
+        request, session = self._waiting[0], self._session
+        if not isinstance(request, native.Step) or request.stream or session is None:
+            return False
+        if self._rate is not None or (self.outlet is not None and not self.outlet.has_room):
+            return False
+
+        def take(outcome: messages.Observed | EnvhubError) -> None:
+            self._running = 0
+            self._note(self._observed(session, request.op, outcome))
+            self._go_on()
+
+        self._waiting.popleft()
+        self._running = request.op
+        session.begin_step_raw(request.action, take)
+        return True
+
     async def _work(self) -> None:
+        """Carry out what waits, and wait with it."""
         session = self._session
         while self._waiting and session is not None:
             if self.outlet is not None:
@@ -185,8 +219,8 @@ class Lane:
             answer = await self._carried_out(session, request)
             self._running = 0
             self._note(answer)
-            session.keep(self._ledger.kept_bytes)
         self._working = None
+        self._go_on()
 
     async def _carried_out(self, session: Session, request: Numbered) -> Answer:
         channel, op = request.session, request.op
@@ -195,9 +229,9 @@ class Lane:
                 await self._rate.turn()
             match request:
                 case native.Step(action=action, stream=False):
-                    observed = await session.step_raw(action)
+                    outcome = await session.step_raw(action)
                 case native.Reset(options=options):
-                    observed = await session.reset_raw(options)
+                    outcome = await session.reset_raw(options)
                 case native.Step() | native.Continue():
                     if isinstance(request, native.Step):
                         part = await session.stream_raw(request.action)
@@ -205,7 +239,7 @@ class Lane:
                         part = await session.continue_raw()
                     if part is None:
                         return native.Finished(channel, op)
-                    observed = part
+                    outcome = part
                 case native.State():
                     return native.Read(channel, op, await session.state_raw())
                 case native.Describe():
@@ -221,29 +255,44 @@ class Lane:
                         told.reset_observation,
                         told.reset_options,
                     )
-            with session.held_to_protocol():
-                if observed.reward is not None and not math.isfinite(observed.reward):
-                    raise RemoteProtocolError(f"the worker's reward is {observed.reward}")
         except (EnvhubError, SandboxError) as error:
             return failed(channel, op, error)
         except Exception as error:
             _log.exception("a bug in envhub: a call of a session of %s", self.environment)
             return failed(channel, op, error)
+        return self._observed(session, op, outcome)
+
+    def _observed(
+        self, session: Session, op: int, outcome: messages.Observed | EnvhubError
+    ) -> Answer:
+        """Return the answer to a step or a reset. Right after its end."""
+        if isinstance(outcome, EnvhubError):
+            return failed(self._channel, op, outcome)
+        reward = outcome.reward
+        try:
+            with session.held_to_protocol():
+                if reward is not None and not math.isfinite(reward):
+                    raise RemoteProtocolError(f"the worker's reward is {reward}")
+        except RemoteProtocolError as error:
+            return failed(self._channel, op, error)
         return native.Observed(
-            channel,
+            self._channel,
             op,
-            observed.payload,
-            observed.reward,
-            observed.terminated,
-            observed.truncated,
-            observed.metadata,
-            observed.is_part,
+            outcome.payload,
+            reward,
+            outcome.terminated,
+            outcome.truncated,
+            outcome.metadata,
+            outcome.is_part,
             session.output,
         )
 
     def _note(self, answer: Answer) -> None:
         """Keep an answer, and send it to whoever has asked for it and is still there."""
         self._ledger.answer(answer)
+        if abs(self._ledger.kept_bytes - self._told_bytes) > _WORTH_BYTES and self._session:
+            self._told_bytes = self._ledger.kept_bytes
+            self._session.keep(self._told_bytes)
         sink = self._sinks.pop(answer.op, None)
         if sink is not None and self.outlet is not None:
             sink.send(*self._encoded(answer))
@@ -288,9 +337,12 @@ class Lane:
 
     def _fail(self, error: Exception) -> None:
         """End, for there is no session; calls that wait for it fail alike."""
+        self._refuse(error)
+        self._end(failed(self._channel, 0, error))
+
+    def _refuse(self, error: Exception) -> None:
         while self._waiting:
             self._note(failed(self._channel, self._waiting.popleft().op, error))
-        self._end(failed(self._channel, 0, error))
 
     def _end(self, last: native.Closed | native.Failed) -> None:
         if self.outlet is not None:

@@ -44,6 +44,11 @@ class Outlet:
         if self._unsent_bytes > MAX_UNSENT_BYTES:
             self._room.clear()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be made."""
+        return self._unsent_bytes <= MAX_UNSENT_BYTES
+
     async def room(self) -> None:
         """Wait until so much has been sent that more may be made."""
         if not self._room.is_set():
