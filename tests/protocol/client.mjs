@@ -235,7 +235,11 @@ export class Session {
     const call = this.#calls.get(op);
     if (!call) return;
     this.#calls.delete(op);
-    settle(call);
+    try {
+      settle(call);
+    } catch (error) {
+      call.reject(error); // what came is nothing that this side can read
+    }
     this.#sendWhatFits();
   }
 }

@@ -1,5 +1,5 @@
 // As much of MessagePack as docs/protocol.md needs: nil, bool, integers, float64, str, bin,
-// array, map, and extension 1 for arrays of numbers.
+// array, map, timestamps, and extension 1 for arrays of numbers.
 
 /** A number that is float64 on the wire though it has no fraction, as 60.0 in Python. */
 export class Float {
@@ -14,7 +14,7 @@ const TYPED = {
   "|u1": Uint8Array, "<u2": Uint16Array, "<u4": Uint32Array, "<u8": BigUint64Array,
   "<f4": Float32Array, "<f8": Float64Array, "|b1": Uint8Array,
 };
-const NDARRAY = 1; // the extension's number
+const NDARRAY = 1, TIMESTAMP = -1; // the extensions' numbers
 
 /** An array of numbers as numpy has it: `data` are its bytes in C order. */
 export class NdArray {
@@ -57,6 +57,8 @@ function write(value, parts) {
   } else if (value instanceof NdArray) {
     const data = encode([value.dtype, value.shape, value.data]);
     parts.push(head(data.length, 0, -1, [0xc7, 0xc8, 0xc9]), Buffer.of(NDARRAY), data);
+  } else if (value instanceof Date) {
+    parts.push(Buffer.of(0xc7, 12, TIMESTAMP & 0xff), timestamp(value));
   } else if (Array.isArray(value)) {
     parts.push(head(value.length, 0x90, 15, [null, 0xdc, 0xdd]));
     for (const item of value) write(item, parts);
@@ -82,6 +84,15 @@ function float(value) {
   const bytes = Buffer.alloc(9);
   bytes.writeUInt8(0xcb);
   bytes.writeDoubleBE(value, 1);
+  return bytes;
+}
+
+/** Nanoseconds, then seconds: the one form of the three that holds every time. */
+function timestamp(date) {
+  const seconds = Math.floor(date.getTime() / 1000);
+  const bytes = Buffer.alloc(12);
+  bytes.writeUInt32BE((date.getTime() - seconds * 1000) * 1e6);
+  bytes.writeBigInt64BE(BigInt(seconds), 4);
   return bytes;
 }
 
@@ -140,8 +151,14 @@ class Reader {
   extension(length) {
     const type = this.take(1).readInt8();
     const data = this.take(length);
-    if (type !== NDARRAY) throw new TypeError(`extension ${type} is unknown`);
-    return new NdArray(...decode(data));
+    if (type === NDARRAY) return new NdArray(...decode(data));
+    if (type !== TIMESTAMP) throw new TypeError(`extension ${type} is unknown`);
+    if (length === 4) return new Date(data.readUInt32BE() * 1000);
+    // 30 bits of nanoseconds and 34 of seconds; or 32 and 64
+    const both = data.readBigUInt64BE();
+    const [nanoseconds, seconds] =
+      length === 8 ? [both >> 34n, both & 0x3ffffffffn] : [both >> 32n, data.readBigInt64BE(4)];
+    return new Date(Number(seconds) * 1000 + Number(nanoseconds) / 1e6);
   }
 
   value() {

@@ -113,6 +113,22 @@ def test_who_knows_the_key_takes_the_session_over(url: str) -> None:
         assert (refused.op, refused.code) == (2, "session_closed")
 
 
+def test_a_session_has_one_number_on_a_connection(url: str) -> None:
+    with Raw(url) as client:
+        own = opened(client)
+        client.say(native.Resume(2, own), step(2), step(2, session=2))
+        told = [client.hear() for _ in range(4)]
+
+        assert [(type(reply), reply.session) for reply in told] == [
+            (native.Failed, 1),
+            (native.Opened, 2),
+            (native.Failed, 1),
+            (native.Observed, 2),
+        ]
+        assert (told[0].op, told[0].code) == (0, "session_closed")
+        assert (told[2].op, told[2].code) == (2, "session_closed")
+
+
 def test_an_open_that_comes_again_opens_no_second_session(url: str) -> None:
     with Raw(url) as first, Raw(url) as second:
         own = opened(first)
@@ -170,6 +186,16 @@ def test_a_closed_session_answers_what_waits_and_is_gone(url: str) -> None:
         assert client.hear().code == "session_lost"
 
 
+def test_a_session_that_is_closed_while_it_is_opened_answers_what_waits() -> None:
+    with serving("--max-sessions", "1", "envs/echo") as address, Raw(address) as client:
+        opened(client, environment="echo")
+        client.say(native.Open(2, key(), "echo"), reset(2), native.Close(2))
+        replies = [client.hear(), client.hear()]
+
+        assert (replies[0].op, replies[0].code) == (1, "session_closed")
+        assert replies[1] == native.Closed(2)
+
+
 def step_unacked(op: int) -> native.Step:
     return native.Step(1, op, 1, packed(text="b"))
 
@@ -200,7 +226,14 @@ def test_a_session_that_is_not_there_is_not_called(url: str) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\x00", b"\x93\x00\x00\x91\x92\xa5close", b"\xdd\xff\xff\xff\xff", b"\x90" * 99],
+    [
+        b"",
+        b"\x00",
+        b"\x93\x00\x00\x91\x92\xa5close",
+        b"\xdd\xff\xff\xff\xff",
+        b"\x90" * 99,
+        b"\x93\x00\x00\x91\x92\xd9\xc8" + "é".encode() * 100 + b"\x01",
+    ],
 )
 def test_bytes_that_are_no_frame_end_the_connection_and_not_its_sessions(
     url: str, data: bytes

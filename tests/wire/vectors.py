@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from envhub.wire import native
+from envhub.wire import arrays, native
 from envhub.wire.native import Frame
 
 FILE = Path(__file__).parents[2] / "docs" / "protocol-vectors.json"
@@ -79,12 +80,26 @@ REPLIES: dict[str, list[native.Reply]] = {
     ],
     "two at once": [native.Closed(1), native.Closed(2)],
 }
+# what actions and observations may be, beside text, truth values, nil, arrays and maps
+INSIDE: dict[str, Any] = {
+    "integers": [0, 127, 128, -32, -33, 255, 256, -128, -129, 2**16, -(2**15) - 1, 2**32],
+    "numbers with a fraction": [0.5, 2.0, -1e300],
+    "an array of numbers": {
+        "image": np.array([[0, 1.5, -2], [3, 4, 5]], dtype="<f4"),
+        "mask": np.array([True, False]),
+        "empty": np.zeros((0, 2), dtype="<i8"),
+    },
+}
 
 
 def plain(value: Any) -> Any:
-    """Return a decoded value with bytes as {"bin": hex}."""
+    """Return a decoded value as JSON, with {kind: content} for what JSON has not."""
     if isinstance(value, bytes):
         return {"bin": value.hex()}
+    if isinstance(value, float):
+        return {"float": value}
+    if isinstance(value, msgspec.msgpack.Ext):
+        return {"array": plain(msgspec.msgpack.decode(value.data))}
     if isinstance(value, list):
         return [plain(item) for item in value]
     if isinstance(value, dict):
@@ -99,14 +114,15 @@ def table() -> list[dict[str, Any]]:
         ("hub", name, native.joined([native.encode(reply) for reply in replies]))
         for name, replies in REPLIES.items()
     ]
+    inside = [("either", name, arrays.ENCODER.encode(value)) for name, value in INSIDE.items()]
     return [
         {
             "from": side,
             "what": name,
-            "frame": plain(msgspec.msgpack.decode(data)),
+            "frame" if side != "either" else "value": plain(msgspec.msgpack.decode(data)),
             "bytes": data.hex(),
         }
-        for side, name, data in sent + heard
+        for side, name, data in sent + heard + inside
     ]
 
 

@@ -75,7 +75,7 @@ class Connection:
             for lane in self._mine.values():
                 lane.detach(self._outlet)
         with suppress(WebSocketDisconnect, RuntimeError):
-            await self._websocket.close(code, reason[:_REASON_BYTES])
+            await self._websocket.close(code, _shortened(reason))
 
     async def _listen(self) -> None:
         while True:
@@ -121,9 +121,9 @@ class Connection:
             lane.close()
 
     def _lane(self, channel: int) -> Lane | None:
-        """Return a lane, unless it has ended or goes on over another connection."""
+        """Return a lane, unless it has ended or goes on elsewhere."""
         lane = self._mine.get(channel)
-        if lane is not None and lane.outlet is not self._outlet:
+        if lane is not None and (lane.outlet is not self._outlet or lane.channel != channel):
             del self._mine[channel]
             return None
         return lane
@@ -156,3 +156,7 @@ class Connection:
                     timer.cancel()
         except WebSocketDisconnect:
             connection.cancel()
+
+
+def _shortened(reason: str) -> str:
+    return reason.encode()[:_REASON_BYTES].decode(errors="ignore")

@@ -45,6 +45,7 @@ class Lane:
 
     Attributes:
         outlet: of the connection that has it; None when none has, or it has ended.
+        channel: the session's number there.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Lane:
         self._sinks: dict[int, Sink] = {}  # call → where its reply goes, if not straight out
         self._session: Session | None = None
         self.outlet: Outlet | None = None
-        self._channel = 0
+        self.channel = 0
         self._told_pid = 0
         self._told_bytes = 0
         self._quiet: asyncio.Future[None] | None = None  # who closes it waits for that
@@ -78,23 +79,23 @@ class Lane:
     # ------------------------------------------------------------ connections
 
     def attach(self, outlet: Outlet, channel: int) -> None:
-        """Send replies to a connection from now on. One that had the lane loses it.
+        """Send replies to a connection from now on, under a number. Who had the lane loses it.
 
         Args:
             outlet: of the connection.
             channel: the session's number there.
         """
-        if self.outlet is not None and self.outlet is not outlet:
-            lost = SessionClosed("the session goes on over another connection")
-            self.outlet.send(native.encode(failed(self._channel, 0, lost)))
-        if self.outlet is not outlet:
-            for sink in self._sinks.values():
-                sink.send()
-            self._sinks.clear()  # who has come to it anew asks again for what it misses
+        if self.outlet is not None:
+            other = "number" if self.outlet is outlet else "connection"
+            lost = SessionClosed(f"the session goes on over another {other}")
+            self.outlet.send(native.encode(failed(self.channel, 0, lost)))
+        for sink in self._sinks.values():
+            sink.send()
+        self._sinks.clear()  # who has come to it anew asks again for what it misses
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        self.outlet, self._channel, self._told_pid = outlet, channel, 0
+        self.outlet, self.channel, self._told_pid = outlet, channel, 0
         if self._session is not None:
             self._say_opened()
 
@@ -116,7 +117,7 @@ class Lane:
         try:
             is_new, answer = self._ledger.take(request)
         except EnvhubError as error:
-            sink.send(native.encode(failed(self._channel, request.op, error)))
+            sink.send(native.encode(failed(self.channel, request.op, error)))
             return
         if answer is not None:
             sink.send(*self._encoded(answer))
@@ -135,14 +136,14 @@ class Lane:
         for request in self._waiting:
             if request.op == op:
                 self._waiting.remove(request)
-                self._note(failed(self._channel, op, Cancelled("it had not begun")))
+                self._note(failed(self.channel, op, Cancelled("it had not begun")))
                 return
 
     def bill(self) -> None:
         """Say what the session has used; nothing yet while it is being opened."""
         if self.outlet is not None:
             used = asdict(self._session.bill if self._session is not None else Bill())
-            self.outlet.send(native.encode(native.Billed(self._channel, used)))
+            self.outlet.send(native.encode(native.Billed(self.channel, used)))
 
     def close(self) -> None:
         """Close the session, and tell the connection. Idempotent; does not wait."""
@@ -163,7 +164,7 @@ class Lane:
             self._working.cancel()
             await asyncio.wait([self._working])
             self._refuse(SessionClosed("the session was closed before it was open"))
-        self._end(native.Closed(self._channel))
+        self._end(native.Closed(self.channel))
 
     # ------------------------------------------------------------ work
 
@@ -267,16 +268,16 @@ class Lane:
     ) -> Answer:
         """Return the answer to a step or a reset. Right after its end."""
         if isinstance(outcome, EnvhubError):
-            return failed(self._channel, op, outcome)
+            return failed(self.channel, op, outcome)
         reward = outcome.reward
         try:
             with session.held_to_protocol():
                 if reward is not None and not math.isfinite(reward):
                     raise RemoteProtocolError(f"the worker's reward is {reward}")
         except RemoteProtocolError as error:
-            return failed(self._channel, op, error)
+            return failed(self.channel, op, error)
         return native.Observed(
-            self._channel,
+            self.channel,
             op,
             outcome.payload,
             reward,
@@ -299,8 +300,8 @@ class Lane:
 
     def _encoded(self, answer: Answer) -> list[bytes]:
         """Return what is sent for an answer: of which process, if that is news; and itself."""
-        if answer.session != self._channel:
-            answer = msgspec.structs.replace(answer, session=self._channel)
+        if answer.session != self.channel:
+            answer = msgspec.structs.replace(answer, session=self.channel)
         found = [native.encode(answer)]
         session = self._session
         if session is not None and session.pid not in (0, self._told_pid):
@@ -311,7 +312,7 @@ class Lane:
     def _process(self, session: Session) -> native.Process:
         receipt = session.receipt
         return native.Process(
-            self._channel,
+            self.channel,
             session.pid,
             receipt.tier,
             receipt.launcher,
@@ -326,7 +327,7 @@ class Lane:
         assert session is not None
         assert outlet is not None
         opened = native.Opened(
-            self._channel,
+            self.channel,
             session.manifest.name,
             session.manifest.version,
             self._ledger.last,
@@ -338,11 +339,11 @@ class Lane:
     def _fail(self, error: Exception) -> None:
         """End, for there is no session; calls that wait for it fail alike."""
         self._refuse(error)
-        self._end(failed(self._channel, 0, error))
+        self._end(failed(self.channel, 0, error))
 
     def _refuse(self, error: Exception) -> None:
         while self._waiting:
-            self._note(failed(self._channel, self._waiting.popleft().op, error))
+            self._note(failed(self.channel, self._waiting.popleft().op, error))
 
     def _end(self, last: native.Closed | native.Failed) -> None:
         if self.outlet is not None:
