@@ -174,9 +174,10 @@ export class Session {
     } else if (name === "closed") {
       this.end(new HubError("session_closed", "the session was closed"));
     } else if (name === "failed") {
-      const [op, ...error] = fields;
-      if (op === 0) this.end(new HubError(...error));
-      else this.#answer(op, (call) => call.reject(new HubError(...error)));
+      const [op, ...said] = fields;
+      const error = new HubError(...said);
+      if (op !== 0) this.#answer(op, (call) => call.reject(error));
+      else if (error.code !== "out_of_order") this.end(error);
     } else {
       const [op, ...answer] = fields;
       this.#answer(op, (call) => call.resolve(ANSWERS[name](...answer)));

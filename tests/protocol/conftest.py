@@ -13,7 +13,7 @@ FOLDERS = [str(ROOT / folder) for folder in ("tests/protocol/envs", "tests/hub/e
 
 @pytest.fixture(scope="session")
 def url() -> Iterator[str]:
-    """A server of these tests, with a short grace."""
+    """A server of these tests, which ends at once: they leave sessions behind."""
     envs = [word for folder in FOLDERS for word in ("--envs", folder)]
     with serving(*envs, "--default", "echo", "--cap", "step_s=10", "--drain-s", "0") as url:
         yield url

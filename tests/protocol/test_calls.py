@@ -187,7 +187,8 @@ def test_a_closed_session_answers_what_waits_and_is_gone(url: str) -> None:
 
 
 def test_a_session_that_is_closed_while_it_is_opened_answers_what_waits() -> None:
-    with serving("--max-sessions", "1", "envs/echo") as address, Raw(address) as client:
+    one = ("--max-sessions", "1", "--drain-s", "0")
+    with serving(*one, "envs/echo") as address, Raw(address) as client:
         opened(client, environment="echo")
         client.say(native.Open(2, key(), "echo"), reset(2), native.Close(2))
         replies = [client.hear(), client.hear()]
