@@ -356,8 +356,9 @@ export class Hub {
     let again = !OUR_FAULT.includes(code);
     const grace_s = Math.max(GRACE_S, ...[...this.#sessions.values()].map((s) => s.grace_s));
     const until = Date.now() + grace_s * 1000;
-    for (; again; this.#pause_s = Math.min(RETRY_S, this.#pause_s * 2 || 0.05)) {
+    while (again) {
       await sleep(this.#pause_s * 1000);
+      this.#pause_s = Math.min(RETRY_S, this.#pause_s * 2 || 0.05);
       if (this.#closing) return this.#ended.resolve();
       try {
         await this.#connect();
@@ -366,7 +367,8 @@ export class Hub {
         return this.#flush();
       } catch (failure) {
         error = new HubError("connection_lost", failure.message);
-        again = !(failure instanceof Refused) && Date.now() < until;
+        const refused = failure instanceof Refused && failure.status < 500;
+        again = !refused && Date.now() < until;
       }
     }
     this.#failure = error;

@@ -48,6 +48,15 @@ fact("describe", { title, properties: Object.keys(action.properties), resetOptio
 const many = await Promise.all(Array.from({ length: 20 }, (_, i) => echo.step({ message: "x".repeat(i) })));
 fact("many", { rewards: many.map(({ reward }) => reward) });
 
+// What it has used, asked once with a cut behind the question.
+{
+  const bill = echo.bill();
+  await Promise.resolve(); // the request leaves with this turn of the loop
+  hub.cut();
+  const { calls, wall_s } = await bill;
+  fact("bill", { calls, wall: wall_s > 0, later: (await echo.bill()).calls });
+}
+
 // The same call once more, while its answer is not acknowledged: answered, not carried out.
 {
   const before = await echo.state();

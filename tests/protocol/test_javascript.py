@@ -56,6 +56,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "resetOptions": ["seed", "episode_id"],
     },
     "many": {"rewards": list(range(20))},
+    "bill": {"calls": 23, "wall": True, "later": 23},
     "twice": {"reward": 5, "counted": 1},
     "cut": {
         "stdout": "once\n",
