@@ -72,7 +72,8 @@ class Bill:
         wall_s: wall-clock seconds in these, that of a call under way included.
         waited_s: seconds of waiting for a place, for a process, for another call's end.
         cpu_s: CPU seconds of its processes and agent sandboxes, and of all that they started.
-            What has ended unseen with a lost worker is left out.
+            The kernel tells them up to its last tick. What has ended unseen with a lost
+            worker is left out.
         peak_bytes: largest resident set of any one process, shared pages included. Of a
             difference: the later one's.
         sent_bytes: to its processes, as messages on their sockets.

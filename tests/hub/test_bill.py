@@ -41,7 +41,8 @@ if os.fork() == 0:
 os.read(told, 1)
 """
 LOOP = "\nwhile True: pass"
-ABOUT_S = 0.15  # the kernel counts what has been reaped in hundredths, user and system apart
+# of 0.2: what runs is told up to the last tick, and what was reaped in hundredths
+ABOUT_S = 0.15
 
 
 @pytest.mark.parametrize("code", [BURN, REAPED, LEFT_ALONE], ids=["itself", "reaped", "left"])
@@ -78,11 +79,11 @@ async def test_what_a_killed_process_has_used_stays_on_the_bill(hub: Hub) -> Non
         again = session.bill
         await session.step({"code": BURN})
 
-        assert before.cpu_s >= 0.2
+        assert before.cpu_s >= ABOUT_S
         assert before.cpu_s <= lost.cpu_s <= again.cpu_s
-        assert session.bill.cpu_s >= 0.4
+        assert session.bill.cpu_s >= 2 * ABOUT_S
     closed = session.bill
-    assert closed.cpu_s >= 0.4
+    assert closed.cpu_s >= 2 * ABOUT_S
     assert closed == session.bill
 
 
@@ -123,7 +124,7 @@ async def test_agent_sandboxes_are_on_the_bill() -> None:
         alive = session.bill - before
     ended = session.bill - before
 
-    assert alive.cpu_s >= 0.2
+    assert alive.cpu_s >= ABOUT_S
     assert ended.cpu_s >= alive.cpu_s
 
 
@@ -168,7 +169,7 @@ async def test_a_call_under_way_is_on_the_bill(hub: Hub) -> None:
 
     assert first.calls == second.calls == 1
     assert 0 < first.wall_s < second.wall_s
-    assert 0 < first.cpu_s <= second.cpu_s
+    assert 0 <= first.cpu_s <= second.cpu_s
 
 
 def test_the_blocking_session_has_the_same_bill() -> None:
@@ -184,9 +185,10 @@ def test_the_blocking_session_has_the_same_bill() -> None:
     closed = env.bill - before
 
     assert (used.calls, used.printed_bytes) == (1, 100)
-    assert used.wall_s >= used.cpu_s >= 0.2
+    assert used.wall_s >= 0.2
+    assert used.cpu_s >= ABOUT_S
     assert last.calls == 3
-    assert closed.cpu_s >= last.cpu_s >= 0.4
+    assert closed.cpu_s >= last.cpu_s >= 2 * ABOUT_S
     assert last.waited_s > 0
 
 
