@@ -48,3 +48,7 @@ class BackOff:
         doublings = self._failures - _PATIENCE - 1
         if doublings >= 0:
             self._until = now + min(_LONGEST_S, _FIRST_S * 2.0 ** min(doublings, 32))
+
+    def forget(self) -> None:
+        """Begin anew: it is not what has failed any more."""
+        self._failures, self._until = 0, 0.0

@@ -98,13 +98,19 @@ class Pool:
         self._heartbeat_s = heartbeat_s
         start_s, name = manifest.deadlines.start_s, manifest.name
         self._workers = Succession(
-            name, self._start, tasks, wait_s=start_s, on_gone=self._drop_ready
+            name,
+            self._start,
+            tasks,
+            wait_s=start_s,
+            on_gone=self._drop_ready,
+            has_changed=self._has_changed,
         )
         self._runners = Succession(
             f"{name}, for agent code", self._start_runner, tasks, wait_s=start_s
         )
         self._ready: deque[SessionProcess] = deque()
         self._making_ready = False
+        self._files = b""  # fingerprint of those of the last worker
         self._broken: _Broken | None = None
         self._starts = BackOff()  # of starts that have failed
         self._closed = False
@@ -224,7 +230,7 @@ class Pool:
     # ------------------------------------------------------------ workers
 
     async def _start(self, on_end: Callable[[], None]) -> Worker:
-        files = await self._fingerprint()
+        files = self._files = await self._fingerprint()
         self._raise_if_broken(files)
         try:
             manifest = await self._built()
@@ -275,6 +281,9 @@ class Pool:
             return
         if start_errors.is_lasting(self._broken.error) or self._starts.left_s:
             raise self._broken.error.with_traceback(None)  # or that grows each time
+
+    async def _has_changed(self) -> bool:
+        return await self._fingerprint() != self._files
 
     async def _fingerprint(self) -> bytes:
         work = partial(fingerprint.of_folder, self.manifest.folder)

@@ -29,6 +29,8 @@ class Succession:
         tasks: where old ones are closed; it outlives the succession.
         wait_s: how long somebody may wait until the next is started at all.
         on_gone: called when the one that served has ended, or is wedged.
+        has_changed: whether the next one is of other files than the last: it is not waited for
+            because of those before.
         back_off: how fast one follows the other.
     """
 
@@ -40,6 +42,7 @@ class Succession:
         *,
         wait_s: float,
         on_gone: Callable[[], None] = lambda: None,
+        has_changed: Callable[[], Awaitable[bool]] | None = None,
         back_off: BackOff | None = None,
     ) -> None:
         self._name = name
@@ -47,6 +50,7 @@ class Succession:
         self._tasks = tasks
         self._wait_s = wait_s
         self._on_gone = on_gone
+        self._has_changed = has_changed
         self._back_off = back_off or BackOff()
         self._lock = anyio.Lock()  # a start under way holds it
         self._closed = anyio.Event()
@@ -124,6 +128,8 @@ class Succession:
             self.current = None
 
     async def _wait_for_turn(self) -> None:
+        if self._back_off.left_s and self._has_changed and await self._has_changed():
+            self._back_off.forget()
         left_s = self._back_off.left_s
         if left_s > self._wait_s:
             raise CapacityError(

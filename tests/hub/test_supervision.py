@@ -257,6 +257,20 @@ async def test_nobody_waits_longer_for_a_worker_than_it_may_take_to_start(
     assert caught.value.retryable
 
 
+async def test_a_changed_environment_does_not_pay_for_what_it_was(tmp_path: Path) -> None:
+    async with Hub(environment(tmp_path, manifest="[deadlines]\nstart_s = 5.0\n")) as hub:
+        async with hub.session("x") as env:
+            worker = workers_of(hub, "x").current
+            assert worker is not None
+            for _ in range(20):
+                workers_of(hub, "x")._back_off.failed()
+            os.kill(zygote_of(env), signal.SIGKILL)
+            await until(lambda: not worker.alive)
+        (tmp_path / "env.py").write_text(STARTS)
+        async with hub.session("x") as env:
+            await env.reset()
+
+
 async def test_a_hub_closes_while_a_worker_is_waited_for() -> None:
     outcome: list[str] = []
     async with anyio.create_task_group() as tasks:
