@@ -173,6 +173,8 @@ def _cpu_s(look: Look) -> float:
 def _hint(what: str, url: str) -> str:
     if "401" in what:
         return "the server asks for a token: --token TOKEN, or $ENVHUB_TOKEN"
+    if "403" in what:
+        return "its token is for some environments only, and this is about all of them"
     if "404" in what:
         return "name the address that `envhub serve` prints, without a path"
     return f"`envhub serve` starts a server; `envhub top URL` looks at one that is not at {URL}"

@@ -70,6 +70,8 @@ def create_app(
     install(app, routes, default=default, host=host, production=production, any_host=any_host)
     connect(app, hub, grace_s)
     if tokens is not None:
+        for holder in tokens.holders:
+            holder.on_refused = hub.counters.refuse
         app.add_middleware(Bearer, tokens=tokens)  # before all others
     return app
 

@@ -15,7 +15,7 @@ needs no code for it. One that would have to wait for longer than PATIENCE_S is 
 from __future__ import annotations
 
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -127,6 +127,7 @@ class Holder:
         self.sessions = sessions
         self.rate = None if rate is None else Rate(rate)
         self.queue_s = queue_s
+        self.on_refused: Callable[[str], None] = lambda why: None  # told in one word
         self._active = 0
         self._seats: anyio.CapacityLimiter | None = None  # made in the loop that uses it
 
@@ -146,6 +147,7 @@ class Holder:
             NotAllowed: it is not.
         """
         if not self.may_open(environment):
+            self.on_refused("environment")
             raise NotAllowed(
                 f"`{self.name}` may not use environment `{environment}`",
                 hint="whoever runs the server names it in the token's `envs=`",
@@ -172,6 +174,7 @@ class Holder:
             else:
                 has_seat = True
             if not has_seat:
+                self.on_refused("quota")
                 raise CapacityError(
                     f"`{self.name}` has {self._active} of its {self.sessions} sessions open",
                     active=self._active,
@@ -194,8 +197,13 @@ class Holder:
         Raises:
             CapacityError: that would take too long.
         """
-        if self.rate is not None:
+        if self.rate is None:
+            return
+        try:
             await self.rate.turn()
+        except CapacityError:
+            self.on_refused("rate")
+            raise
 
 
 class Connection(Protocol):

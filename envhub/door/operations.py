@@ -8,17 +8,19 @@ are for this machine alone, even if the door is open to others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from envhub.door import metrics
 from envhub.door.address import hub_of
+from envhub.door.holders import SCOPE_KEY, Holder, holder_of
 from envhub.door.tokens import STRANGER
 from envhub.hub import facts, own
 from envhub.hub.facts import SessionFacts, Summary
@@ -43,12 +45,14 @@ async def readyz(request: Request) -> Response:
 
 async def scrape(request: Request) -> Response:
     """Return everything that is counted, for Prometheus."""
+    _check_sees_all(request)
     page = metrics.page(hub_of(request), request.app.state.default)
     return Response(page, media_type=metrics.MEDIA_TYPE)
 
 
 async def summary(request: Request) -> Response:
     """Return the hub, its process and its environments in one document, for `envhub top`."""
+    _check_sees_all(request)
     hub = hub_of(request)
     known = hub.facts()
     return _json(
@@ -64,20 +68,24 @@ async def summary(request: Request) -> Response:
 
 async def environments(request: Request) -> Response:
     """List the environments, with what is in force for each."""
-    return _json({"environments": facts.environments(hub_of(request))})
+    may = holder_of(request).may_open
+    found = facts.environments(hub_of(request))
+    return _json({"environments": [known for known in found if may(known.name)]})
 
 
 async def sessions(request: Request) -> Response:
     """List the sessions that the caller may see."""
-    return _json({"sessions": _visible(request)})
+    return _json({"sessions": [*filter(_sees(request), hub_of(request).sessions())]})
+
+
+async def session(request: Request) -> Response:
+    """Return what is known of one session that the caller may see, with its bill."""
+    return _json(_seen(request))
 
 
 async def end(request: Request) -> Response:
     """Close a session that the caller may see; its client is told at its next call."""
-    wanted = request.path_params["id"]
-    if wanted not in {session.id for session in _visible(request)}:
-        raise HTTPException(404, f"no session {wanted}")
-    await hub_of(request).counters.end(wanted)
+    await hub_of(request).counters.end(_seen(request).id)
     return Response(status_code=204)
 
 
@@ -88,29 +96,47 @@ ROUTES = (
     Route("/v1/hub", summary),
     Route("/v1/envs", environments),
     Route("/v1/sessions", sessions),
+    Route("/v1/sessions/{id}", session),
     Route("/v1/sessions/{id}", end, methods=["DELETE"]),
 )
 
 
-def _visible(request: Request) -> list[SessionFacts]:
-    """Return all sessions, or the caller's own where callers are told apart.
+def _seen(request: Request) -> SessionFacts:
+    """Return the session that the address names.
 
     Raises:
-        HTTPException: 403; it is not told apart, and comes from another machine.
+        HTTPException: 404; there is none that the caller may see. 403; it may see none.
     """
-    found = hub_of(request).sessions()
-    owner = _owner(request)
-    if owner is not None:
-        return [session for session in found if session.client == owner]
-    host = request.client.host if request.client is not None else "127.0.0.1"
-    if not ip_address(host).is_loopback:
-        raise HTTPException(403, "without tokens, sessions are shown to this machine alone")
+    wanted, sees = request.path_params["id"], _sees(request)
+    found = hub_of(request).counters.session(wanted)
+    if found is None or not sees(found):
+        raise HTTPException(404, f"no session {wanted}")
     return found
 
 
-def _owner(connection: HTTPConnection) -> str | None:
-    """Return whose sessions a caller may see; None where there are no tokens."""
-    return "" if STRANGER in connection.scope else None
+def _sees(request: Request) -> Callable[[SessionFacts], bool]:
+    """Return which sessions the caller may see: its own, or all where nobody bears a token.
+
+    Raises:
+        HTTPException: 403; nobody does, and it comes from another machine.
+    """
+    holder: Holder | None = request.scope.get(SCOPE_KEY)
+    if holder is not None:
+        return lambda session: session.client == holder.key
+    host = request.client.host if request.client is not None else "127.0.0.1"
+    if not ip_address(host).is_loopback:
+        raise HTTPException(403, "without tokens, sessions are shown to this machine alone")
+    return lambda session: True
+
+
+def _check_sees_all(request: Request) -> None:
+    """Refuse who may not know of every environment.
+
+    Raises:
+        HTTPException: 403; its token has `envs=`.
+    """
+    if holder_of(request).environments is not None:
+        raise HTTPException(403, "this is about all environments, and the token is for some")
 
 
 def _json(data: Any) -> Response:

@@ -24,8 +24,9 @@ class Counters:
     """Those of one hub.
 
     Attributes:
-        refused: clients that were not served, by why: "full" and "memory" by the hub, "token"
-            and "origin" by the door.
+        refused: clients that were not served, by why: "no_place", "queue_full", "memory" and
+            "closing" by the hub, "token", "origin", "environment", "quota" and "rate" by the
+            door.
         worker_starts: by whose they are: an environment, or one "for agent code".
         worker_deaths: likewise; of those that ended by themselves.
         closing: the hub is, so that this is why a session closes.
@@ -62,6 +63,11 @@ class Counters:
     def sessions(self) -> list[SessionFacts]:
         """Return what is known of each session that is open or opening, the oldest first."""
         return [facts.of(place) for place in self._places.values()]
+
+    def session(self, session: str) -> SessionFacts | None:
+        """Return what is known of one of them, with its bill; None if there is none."""
+        place = self._places.get(session)
+        return facts.of(place, with_bill=True) if place is not None else None
 
     async def end(self, session: str) -> bool:
         """Close a session for an operator. Return whether there is one of that id."""

@@ -11,6 +11,7 @@ import envhub
 from envhub.errors import EnvhubError
 from envhub.hub import caps, schemas
 from envhub.hub.tally import State, Totals
+from envhub.results import Bill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +44,10 @@ class SessionFacts(msgspec.Struct, frozen=True):
         errors: calls that were not.
         stage: of the call under way, or of the last one.
         stage_s: since that began, or ended.
-        bill: what its last call has used, by name.
+        sent_bytes: to its processes.
+        received_bytes: from them.
+        bill: what it has used, as `envhub.results.Bill` names it. The kernel has to be asked
+            for that, so only who asks about one session is told; None for a list's.
     """
 
     id: str
@@ -60,10 +64,12 @@ class SessionFacts(msgspec.Struct, frozen=True):
     errors: int
     stage: str
     stage_s: float
-    bill: dict[str, float] = {}
+    sent_bytes: int
+    received_bytes: int
+    bill: Bill | None = None
 
 
-def of(place: Place) -> SessionFacts:
+def of(place: Place, *, with_bill: bool = False) -> SessionFacts:
     """Return what is known of the session in a place."""
     tally, now, process = place.tally, time.monotonic(), place.process
     manifest = place.pool.manifest
@@ -82,6 +88,9 @@ def of(place: Place) -> SessionFacts:
         errors=sum(dict(tally.errors).values()),
         stage=tally.stage,
         stage_s=round(max(0.0, now - tally.since), 3),
+        sent_bytes=place.meter.sent_bytes,
+        received_bytes=place.meter.received_bytes,
+        bill=place.meter.bill() if with_bill else None,
     )
 
 

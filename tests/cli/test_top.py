@@ -175,7 +175,9 @@ EVIL = "a\x1b[2J\x9b1m\x07[bold]\n\u202eb"
 def test_no_word_of_a_servers_steers_the_terminal() -> None:
     hub = HubFacts(EVIL, "best", EVIL, 1, 1, 0, False, False, 1, 1, EVIL, {}, {}, {})
     row = Usage(EVIL, 1, 0, 1, 1, 1, 0.1, 0, 1, 1, EVIL)
-    session = SessionFacts(EVIL, EVIL, EVIL, EVIL, "idle", EVIL, 1, 0, 1, 1, 1, 0, EVIL, 1)
+    session = SessionFacts(
+        EVIL, EVIL, EVIL, EVIL, "idle", EVIL, 1, 0, 1, 1, 1, 0, EVIL, 1, 0, 0
+    )
     summary = Summary(hub, {EVIL: EVIL}, {EVIL: 1}, {}, [row])
     answers = {
         "/v1/hub": msgspec.json.encode(summary),

@@ -18,6 +18,7 @@ import uvloop
 
 from envhub.door.serve import serve
 from envhub.errors import RemoteProtocolError, UnknownEnvironment
+from envhub.hub.counters import Counters
 from envhub.hub.manifest import Manifest
 from envhub.wire.messages import Described, Form, Observed
 from envhub_sandbox import Receipt
@@ -96,6 +97,7 @@ class ScriptedHub:
         self.catalog = ScriptedCatalog(
             play=Manifest(name="play", entry="env:Play", description="A script.", version="2.0")
         )
+        self.counters = Counters()
         self.sessions: list[ScriptedSession] = []
         self._play = play
         self._opening = opening

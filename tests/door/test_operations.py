@@ -18,7 +18,7 @@ from envhub.door.app import create_app
 from envhub.door.metrics import METRICS
 from envhub.door.tokens import Tokens
 from envhub.errors import CapacityError, EnvhubError
-from tests.door.asking import ask
+from tests.door.asking import Reply, ask
 from tests.door.conftest import Served
 from tests.serving import serving
 
@@ -300,6 +300,45 @@ async def test_where_there_are_tokens_a_stranger_learns_only_whether_it_is_well(
 
     assert await status_of(app, method, path, "192.0.2.7") == stranger
     assert await status_of(app, method, path, "192.0.2.7", **BEARING) == bearer
+
+
+async def test_a_token_is_for_its_own_sessions(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    other, some = "another-token-of-this-test", "a-token-for-some-environments"
+    file.write_text(
+        f"{GOOD} name=anna sessions=1\n{other} name=ben\n{some} name=some envs=probe\n"
+    )
+    file.chmod(0o600)
+    bens, somes = ({"authorization": f"Bearer {token}"} for token in (other, some))
+    flags = ("--envs", str(PROBES), "--default", "probe", "--queue-s", "0.1",
+             "--token-file", str(file))  # fmt: skip
+    with serving(*flags) as url:
+        address = url.removeprefix("http://")
+
+        async def asked(path: str, headers: dict[str, str], method: str = "GET") -> Reply:
+            return await ask(address, method, path, {}, headers)
+
+        async with connect(f"ws://{address}/ws", additional_headers=BEARING) as socket:
+            await say(socket, "reset")
+            (known,) = (await asked("/v1/sessions", BEARING)).json["sessions"]
+            where = f"/v1/sessions/{known['id']}"
+            hers = (await asked(where, BEARING)).json
+            assert (await asked("/v1/sessions", bens)).json == {"sessions": []}
+            assert (await asked(where, bens)).status == 404
+            assert (await asked(where, bens, "DELETE")).status == 404
+            await say(socket, "step", code="")  # and hers goes on
+            assert (await asked("/reset", BEARING, "POST")).status == 503
+        assert (await asked("/envs/slow/reset", somes, "POST")).status == 403
+        for path in ("/metrics", "/v1/hub"):
+            assert (await asked(path, somes)).status == 403
+        listed = (await asked("/v1/envs", somes)).json["environments"]
+        refused = (await asked("/v1/hub", bens)).json["refused"]
+
+    assert (known["client"], known["bill"]) == ("token:anna", None)
+    assert (hers["bill"]["calls"], hers["bill"]["peak_bytes"] > 2**20) == (1, True)
+    assert hers["sent_bytes"] > 0 < hers["received_bytes"]
+    assert [row["name"] for row in listed] == ["probe"]
+    assert refused == {"quota": 1, "environment": 1}
 
 
 async def test_a_stranger_is_told_no_name_of_what_is_not_ready(
