@@ -20,9 +20,9 @@ check: lint types test long
 test *args:
     {{python}} -m pytest {{args}}
 
-# The tests that `test` leaves out: benchmarks, imitated machines, OpenEnv's folders, others' clients.
+# The tests that `test` leaves out: benchmarks, imitated machines, hostile clients, OpenEnv's folders, others' clients.
 long *args:
-    {{python}} -m pytest tests/bench tests/contexts tests/differential tests/ecosystem tests/fuzz tests/openenv tests/sabotage tests/test_thousand.py {{args}}
+    {{python}} -m pytest tests/bench tests/contexts tests/differential tests/door/hostile tests/ecosystem tests/fuzz tests/openenv tests/sabotage tests/test_thousand.py {{args}}
 
 # Only the attacks on the sandbox.
 attacks *args:

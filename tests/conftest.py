@@ -33,11 +33,11 @@ settings.register_profile(
 settings.load_profile("envhub")
 
 
-# minutes of benchmarks, imitated machines, OpenEnv's own server and folders, others' clients,
-# malformed frames, deleted protections, and a thousand sessions
+# minutes of benchmarks, imitated machines, hostile clients, OpenEnv's own server and folders,
+# others' clients, malformed frames, deleted protections, and a thousand sessions
 _LONG = (
-    "bench", "contexts", "differential", "ecosystem", "fuzz", "openenv", "sabotage",
-    "test_thousand.py",
+    "bench", "contexts", "differential", "door/hostile", "ecosystem", "fuzz", "openenv",
+    "sabotage", "test_thousand.py",
 )  # fmt: skip
 LONG = [Path(__file__).parent / name for name in _LONG]
 

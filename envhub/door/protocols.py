@@ -121,7 +121,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self.since = 0.0
         self.close_timeout = self.guard.bounds.close_s
         self._seen = 0
-        self._message_since = math.inf
+        self._message_since = self.loop.time()
         self._stall = Stall(self.guard.bounds.stall_s)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -13,11 +13,14 @@ from starlette.requests import HTTPConnection
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
+import envhub
 from envhub.door import holders, tokens
 from envhub.door.holders import Holder, Rate, holder_of
 from envhub.door.tokens import Bearer, Tokens
 from envhub.errors import CapacityError, NotAllowed, UsageError
+from envhub.wire import native
 from tests.door.asking import Reply, ask
+from tests.protocol.raw import Raw, key
 from tests.serving import serving
 
 ALICE, BOB = "alices-secret-of-this-test", "bobs-secret-of-this-test"
@@ -151,7 +154,7 @@ def test_without_tokens_everybody_is_anonymous_and_counts_by_host() -> None:
     found = holder_of(HTTPConnection({"type": "http", "client": ("192.0.2.1", 1)}))
     found.check("anything")
 
-    assert (found.name, found.key) == ("anonymous", "host:192.0.2.1")
+    assert (found.name, found.key) == ("anonymous", "192.0.2.1")
     assert (found.sessions, found.rate, found.environments) == (None, None, None)
 
 
@@ -335,6 +338,41 @@ async def test_beyond_the_rate_a_call_is_refused_once_it_would_wait_too_long(
         assert (told["data"]["cause"], told["type"]) == ("capacity", "error")
     assert (over_http.status, over_http.headers["retry-after"]) == (503, "1")
     assert "calls a second" in tool["error"]["message"]
+
+
+def test_the_native_protocol_has_the_same_quotas(address: str) -> None:
+    url = f"http://{address}"
+    with envhub.connect(url, token=ALICE) as hub:
+        with pytest.raises(NotAllowed, match="`alice` may not use environment `coding`"):
+            hub.make("coding")
+        with hub.make("echo") as one:
+            one.reset()
+            with pytest.raises(CapacityError, match="`alice` has 1 of its 1") as refused:
+                hub.make("echo")
+        with hub.make("echo") as one:
+            one.reset()
+    with envhub.connect(url, token=BOB) as hub, hub.make("coding") as one:
+        one.reset()
+    with envhub.connect(url, token=SLOW) as hub, hub.make("echo") as one:
+        with pytest.raises(CapacityError, match="calls a second"):
+            for _ in range(3):
+                one.reset()
+
+    assert (refused.value.active, refused.value.limit) == (1, 1)
+
+
+def test_a_native_session_is_its_holders_alone(address: str) -> None:
+    own = key()
+    with Raw(f"http://{address}", bearing(BOB)) as bob:
+        bob.say(native.Open(1, own, "echo"))
+        assert isinstance(bob.hear(), native.Opened)
+        with Raw(f"http://{address}", bearing(SLOW)) as other:
+            other.say(native.Resume(1, own))
+            lost = other.hear()
+        bob.say(native.Close(1))
+        assert isinstance(bob.hear(), native.Closed)
+
+    assert lost.code == "session_lost"
 
 
 def test_not_allowed_is_an_error_with_a_code_of_its_own() -> None:

@@ -10,8 +10,9 @@ from tests.door.hostile.arena import Server, attacked
 
 
 @pytest.fixture(scope="module")
-def one_server() -> Iterator[Server]:
-    with attacked("--max-sessions", "8", "--queue-s", "20") as server:
+def one_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    bounds = getattr(request.module, "BOUNDS", {})
+    with attacked("--max-sessions", "8", "--queue-s", "20", **bounds) as server:
         server.episode()
         yield server
 

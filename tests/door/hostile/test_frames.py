@@ -6,6 +6,7 @@ import pytest
 
 from tests.door.hostile.arena import RESET, Server, frame, is_over, until
 
+BOUNDS = {"ping_s": 3600.0}  # or a ping without an answer would end what these bounds should
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 STEP_OF_NOTHING = b'{"type":"step","data":%s}'
 
