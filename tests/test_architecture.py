@@ -47,10 +47,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "envhub_sandbox", "anyio", "msgspec", "psutil", "pydantic_core",
     },
     "envhub.door": {
-        "envhub.results",
-        "envhub.door", "envhub.hub", "envhub.wire", "envhub.errors", "envhub_sandbox",
-        "anyio", "h11", "msgspec", "pydantic", "pydantic_core", "starlette", "uvicorn",
-        "websockets",
+        "envhub.door", "envhub.hub", "envhub.wire", "envhub.results", "envhub.errors",
+        "envhub_sandbox", "anyio", "h11", "msgspec", "pydantic", "pydantic_core",
+        "starlette", "uvicorn", "websockets",
     },
 }  # fmt: skip
 # beside agent code there is the standard library and nothing else
