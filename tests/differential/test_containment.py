@@ -14,7 +14,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "from-openenv.md"
 
 
 @pytest.mark.openenv
-@pytest.mark.timeout(300)  # one of the steps takes 60 s, and OpenEnv's server lets it
 @pytest.mark.parametrize("accident", ACCIDENTS, ids=lambda accident: accident.play.__name__)
 def test_both_servers_do_what_the_table_says(accident: Accident, tmp_path: Path) -> None:
     assert seen(accident, tmp_path) == (accident.stock, accident.ours)

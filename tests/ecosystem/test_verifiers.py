@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 VERIFIERS = ("verifiers[openenv]==0.4.0", "openenv==0.4.1")
 CONFIGURATION = """
 model = "scripted"
-num_rollouts = 4
+num_rollouts = 2
 push = false
 output_dir = "{folder}"
 
@@ -54,7 +54,7 @@ def url(python: Path) -> Iterator[str]:
 
 
 def evaluate(python: Path, folder: Path, environment: str, number: int) -> list[float]:
-    """Play 16 episodes with a model that always guesses `number`; return their rewards."""
+    """Play 8 episodes with a model that always guesses `number`; return their rewards."""
     seen: list[str] = []
 
     def answer(asked: str) -> str:
@@ -78,17 +78,17 @@ def evaluate(python: Path, folder: Path, environment: str, number: int) -> list[
             timeout=900,
         )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    assert seen == ["Guess a number from 0 to 5."] * 16, done.stdout[-4000:]
+    assert seen == ["Guess a number from 0 to 5."] * 8, done.stdout[-4000:]
     (traces,) = folder.glob("*/traces.jsonl")
     episodes = [json.loads(line) for line in traces.read_text().splitlines()]
-    assert [e["errors"] for e in episodes] == [[]] * 16
+    assert [e["errors"] for e in episodes] == [[]] * 8
     return [e["traces"][0]["rewards"]["openenv_reward"]["score"] for e in episodes]
 
 
 @pytest.mark.parametrize("path", ["", "/envs/guess_env"], ids=["at the root", "by name"])
 def test_every_episode_is_rewarded(python: Path, url: str, tmp_path: Path, path: str) -> None:
-    assert evaluate(python, tmp_path, url + path, number=3) == [1.0] * 16
+    assert evaluate(python, tmp_path, url + path, number=3) == [1.0] * 8
 
 
 def test_no_wrong_answer_is(python: Path, url: str, tmp_path: Path) -> None:
-    assert evaluate(python, tmp_path, url, number=2) == [0.0] * 16
+    assert evaluate(python, tmp_path, url, number=2) == [0.0] * 8

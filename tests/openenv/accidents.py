@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
 AT_ONCE = 64
-STEP_S = 4  # the deadline of a step that envhub is given; the long step takes 60
+STEP_S = 4  # the deadline of a step that envhub is given; the long step takes 15
 _REPLY_S = 90.0  # longer than the longest step
 
 
@@ -78,7 +78,7 @@ def end(address: str) -> str:
 
 
 def hang(address: str) -> str:
-    """Take a step of 60 s, beside a session that does nothing wrong."""
+    """Take a step of 15 s, beside a session that does nothing wrong."""
     order: list[str] = []
     replies: list[Any] = []
 
@@ -167,7 +167,7 @@ ACCIDENTS = (
         "its neighbour: answered; the server goes on",
     ),
     Accident(
-        "a step of 60 s",
+        "a step of 15 s",
         hang,
         stock=f"answered; its reset: answered; its neighbour: {_FULL}; "
         "first answered: the long step",

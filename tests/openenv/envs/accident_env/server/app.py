@@ -30,7 +30,7 @@ class AccidentEnvironment(Environment):
         if action.do == "exit":
             os._exit(3)
         if action.do == "sleep":
-            time.sleep(60)
+            time.sleep(15)
         return AccidentObservation(steps=steps)
 
     @property
