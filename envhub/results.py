@@ -63,9 +63,9 @@ class Bill:
 
     The bill of one step, or of any stretch, is the difference of two:
 
-        before = session.bill
+        before = await session.bill()
         await session.step(action)
-        used = session.bill - before
+        used = await session.bill() - before
 
     Args:
         calls: made of its processes, closing apart.

@@ -15,6 +15,7 @@ from envhub.errors import EnvhubError, RemoteProtocolError, SessionClosed, Worke
 from envhub.hub import caps
 from envhub.hub.conversation import Conversation
 from envhub.hub.manifest import Manifest
+from envhub.hub.meter import Meter
 from envhub.hub.place import Place
 from envhub.hub.pool import Lease
 from envhub.hub.process import SessionProcess
@@ -113,8 +114,12 @@ class Session:
         return self._process is not None and not self._process.is_killed
 
     @property
-    def bill(self) -> Bill:
-        """What the session has used so far, also after its end.
+    def meter(self) -> Meter:
+        """What the session has used, as it is counted."""
+        return self._place.meter
+
+    async def bill(self) -> Bill:
+        """Return what the session has used so far, also after its end.
 
         What the live processes have used is read now: some system calls for each of them.
         """

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from envhub.errors import InvalidAction, InvalidOption, RemoteProtocolError
-from envhub.results import Record, StepResult, record
+from envhub.results import Bill, Record, StepResult, record
 from envhub.wire import arrays, native
 from envhub.wire.framing import MAX_FRAME_BYTES
 from envhub.wire.messages import Finished, Observed, Reply
@@ -71,6 +71,18 @@ def state(payload: bytes) -> Record:
         RemoteProtocolError: the worker's bytes are no such thing.
     """
     return _mapping(payload)
+
+
+def bill(used: dict[str, float]) -> Bill:
+    """Return what the user sees of a bill.
+
+    Raises:
+        RemoteProtocolError: it is none.
+    """
+    try:
+        return msgspec.convert(used, Bill, strict=False)
+    except (msgspec.ValidationError, ValueError, OverflowError) as error:
+        raise RemoteProtocolError(f"the hub's bill is none: {error}") from None
 
 
 def part(reply: Reply) -> StepResult | None:

@@ -50,14 +50,14 @@ ABOUT_S = 0.15
 async def test_cpu_time_of_a_step_is_on_the_bill(tier: str, code: str) -> None:
     async with Hub(ENVS, isolation=tier, exactly=True) as hub, hub.session("probe") as session:
         await session.reset()
-        before = session.bill
+        before = await session.bill()
         await session.step({"code": code})
-        used = session.bill - before
-        idle = session.bill
+        used = await session.bill() - before
+        idle = await session.bill()
         await session.state()
 
         assert used.cpu_s >= ABOUT_S
-        assert (session.bill - idle).cpu_s < ABOUT_S
+        assert (await session.bill() - idle).cpu_s < ABOUT_S
 
 
 async def test_what_a_killed_process_has_used_stays_on_the_bill(hub: Hub) -> None:
@@ -72,19 +72,19 @@ async def test_what_a_killed_process_has_used_stays_on_the_bill(hub: Hub) -> Non
             tasks.start_soon(step)
             while "burned" not in session.output:
                 await anyio.lowlevel.checkpoint()
-            before = session.bill
+            before = await session.bill()
             session.cancel()
-        lost = session.bill
+        lost = await session.bill()
         await session.reset()
-        again = session.bill
+        again = await session.bill()
         await session.step({"code": BURN})
 
         assert before.cpu_s >= ABOUT_S
         assert before.cpu_s <= lost.cpu_s <= again.cpu_s
-        assert session.bill.cpu_s >= 2 * ABOUT_S
-    closed = session.bill
+        assert (await session.bill()).cpu_s >= 2 * ABOUT_S
+    closed = await session.bill()
     assert closed.cpu_s >= 2 * ABOUT_S
-    assert closed == session.bill
+    assert closed == await session.bill()
 
 
 async def test_bytes_are_counted_to_the_last(hub: Hub) -> None:
@@ -92,10 +92,10 @@ async def test_bytes_are_counted_to_the_last(hub: Hub) -> None:
     async with hub.session("probe") as session:
         await session.reset()
         for size in (1000, 3000):
-            before = session.bill
+            before = await session.bill()
             code = f"#{'x' * size}\nprint('y' * {size})\nresult = {{'z': 'z' * {2 * size}}}"
             await session.step({"code": code})
-            used.append(session.bill - before)
+            used.append(await session.bill() - before)
 
     assert [u.calls for u in used] == [1, 1]
     assert used[1].sent_bytes - used[0].sent_bytes == 2000
@@ -106,11 +106,11 @@ async def test_bytes_are_counted_to_the_last(hub: Hub) -> None:
 async def test_the_peak_is_the_largest_process_s(hub: Hub) -> None:
     async with hub.session("probe") as session:
         await session.reset()
-        before = session.bill.peak_bytes
+        before = (await session.bill()).peak_bytes
         await session.step({"code": "kept = bytearray(b'x') * (100 << 20)\ndel kept"})
-        after = session.bill
+        after = await session.bill()
         await session.step({"code": ""})
-        small = session.bill - after
+        small = await session.bill() - after
 
     assert 0 < before < 100 * MIB <= after.peak_bytes
     assert small.peak_bytes == after.peak_bytes
@@ -119,10 +119,10 @@ async def test_the_peak_is_the_largest_process_s(hub: Hub) -> None:
 async def test_agent_sandboxes_are_on_the_bill() -> None:
     async with Hub(SHIPPED) as hub, hub.session("coding") as session:
         await session.reset()
-        before = session.bill
+        before = await session.bill()
         await session.step({"code": BURN})
-        alive = session.bill - before
-    ended = session.bill - before
+        alive = await session.bill() - before
+    ended = await session.bill() - before
 
     assert alive.cpu_s >= ABOUT_S
     assert ended.cpu_s >= alive.cpu_s
@@ -136,16 +136,16 @@ async def test_waiting_is_told_from_calling() -> None:
 
         async def second() -> None:
             async with hub.session("probe") as session:
-                waited.append(session.bill)
+                waited.append(await session.bill())
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(second)
             await first.reset()
-            before = first.bill
+            before = await first.bill()
             async with anyio.create_task_group() as both:
                 both.start_soon(first.step, {"code": BURN})
                 both.start_soon(first.step, {"code": BURN})
-            used = first.bill - before
+            used = await first.bill() - before
             await first.aclose()
 
     assert (used.calls, waited[0].calls) == (2, 0)
@@ -158,13 +158,13 @@ async def test_waiting_is_told_from_calling() -> None:
 async def test_a_call_under_way_is_on_the_bill(hub: Hub) -> None:
     async with hub.session("cancels") as session:
         await session.reset()
-        before = session.bill
+        before = await session.bill()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(session.step, {"how": "flag"})
             while not session.output:
                 await anyio.lowlevel.checkpoint()
-            first = session.bill - before
-            second = session.bill - before
+            first = await session.bill() - before
+            second = await session.bill() - before
             session.cancel()
 
     assert first.calls == second.calls == 1

@@ -51,6 +51,9 @@ async def program(hub: Any) -> list[object]:
         for text in "abc":
             log += await batch.step([{"text": text}])
         log.append(await chain.state())
+        bill = await chain.bill()
+        log.append((bill.calls, bill.sent_bytes, bill.received_bytes, bill.cpu_s > 0))
+    log.append((await chain.bill()).calls)
     try:
         await env.step({"code": ""})
     except EnvhubError as error:
@@ -79,6 +82,8 @@ def blocking_program(make: Any) -> list[object]:
                 log.append(told(error))
         env.reset(seed=1)
         log += [env.state, env.receipt.tier, env.limits, env.pid > 0, env.describe().title]
+        log += [env.bill.calls, env.bill.printed_bytes]
+    log.append(env.bill.calls)
     try:
         env.reset()
     except EnvhubError as error:

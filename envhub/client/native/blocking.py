@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from envhub.batch import Batch, Outcome
 from envhub.errors import ConnectionLost, HubForked
-from envhub.results import Record, StepResult
+from envhub.results import Bill, Record, StepResult
 from envhub.wire import native
 
 if TYPE_CHECKING:
@@ -182,6 +182,11 @@ class SyncRemoteSession:
     def pid(self) -> int:
         """The number of the session's process on the hub's machine; 0 if none is known."""
         return self._remote.pid
+
+    @property
+    def bill(self) -> Bill:
+        """What the session has used so far, also after its end: see `Session.bill`."""
+        return self._background.do(self._remote.bill())
 
     def cancel(self) -> bool:
         """Stop the call that another thread waits for. As `RemoteSession.cancel`."""

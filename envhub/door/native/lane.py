@@ -142,7 +142,7 @@ class Lane:
     def bill(self) -> None:
         """Say what the session has used; nothing yet while it is being opened."""
         if self.outlet is not None:
-            used = asdict(self._session.bill if self._session is not None else Bill())
+            used = asdict(self._session.meter.bill() if self._session is not None else Bill())
             self.outlet.send(native.encode(native.Billed(self.channel, used)))
 
     def close(self) -> None:
