@@ -11,8 +11,8 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from types import TracebackType
 
 from envhub.errors import RemoteProtocolError
 from envhub.hub import census
@@ -193,6 +193,31 @@ class ForkedProcess:
             self._noted.set()
 
 
+class HeldToProtocol:
+    """Kills a process if, in its block, what that said turns out to break the protocol.
+
+    No generator: every step enters it.
+
+    Args:
+        process: that said it.
+    """
+
+    def __init__(self, process: ForkedProcess) -> None:
+        self._process = process
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, RemoteProtocolError):
+            self._process.kill("protocol")
+
+
 class SessionProcess(ForkedProcess):
     """A session's process: isolated, and from the first reset on with its environment.
 
@@ -225,6 +250,7 @@ class SessionProcess(ForkedProcess):
         self.output = output
         self.broker = broker
         self.receipt = Receipt("none", "", ())
+        self._held = HeldToProtocol(self)
         self.used = False
         self.cancels = False
 
@@ -236,14 +262,9 @@ class SessionProcess(ForkedProcess):
         except OSError:
             pass  # it has ended; or we may not, and it is killed for its silence
 
-    @contextmanager
-    def held_to_protocol(self) -> Iterator[None]:
+    def held_to_protocol(self) -> HeldToProtocol:
         """Kill it if, in this block, what it said turns out to break the protocol."""
-        try:
-            yield
-        except RemoteProtocolError:
-            self.kill("protocol")
-            raise
+        return self._held
 
     def close_descriptors(self) -> None:
         """Give every descriptor back. Idempotent."""

@@ -23,6 +23,8 @@ class State(Enum):
     CLOSING = "closing"  # asked to close; may still answer
     DEAD = "dead"  # ended and reaped
 
+    __hash__ = object.__hash__  # the other one is Python, twice in each step
+
 
 class Event(Enum):
     """What can happen to a session process."""
@@ -32,6 +34,8 @@ class Event(Enum):
     ANSWERED = "answered"
     ASKED_TO_CLOSE = "asked to close"
     ENDED = "ended"
+
+    __hash__ = object.__hash__
 
 
 TRANSITIONS: dict[State, dict[Event, State]] = {

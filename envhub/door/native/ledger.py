@@ -35,7 +35,7 @@ class Ledger:
         self.kept_bytes = 0
         self._acked = 0
         self._asked: dict[int, int] = {}  # number → what was asked, in short
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, tuple[Answer, int]] = {}  # and what it weighs
 
     def take(self, request: Numbered) -> tuple[bool, Answer | None]:
         """Take a call.
@@ -52,14 +52,14 @@ class Ledger:
             raise OutOfOrder(f"call {op} came where {self.last + 1} was expected")
         if op <= self._acked:
             raise OutOfOrder(f"call {op} came again after its reply had been acknowledged")
-        newly = range(self._acked + 1, acked + 1)
-        if acked >= op or any(number not in self._answers for number in newly):
+        if acked >= op or not self._all_answered(acked):
             raise OutOfOrder(f"call {op} acknowledges a reply to {acked}, which was not given")
         if op <= self.last:
             if self._asked[op] != _gist(request):
                 raise OutOfOrder(f"call {op} came again as another one")
             self._forget(acked)
-            return False, self._answers.get(op)
+            answer, _ = self._answers.get(op, (None, 0))
+            return False, answer
         if op - max(acked, self._acked) > WINDOW:
             raise OutOfOrder(f"more than {WINDOW} calls are without an acknowledged reply")
         self._forget(acked)
@@ -69,33 +69,34 @@ class Ledger:
 
     def answer(self, answer: Answer) -> None:
         """Keep what a call has come to, until the client has it."""
-        self._answers[answer.op] = answer
-        self.kept_bytes += _weight(answer)
+        weight = _weight(answer)
+        self._answers[answer.op] = answer, weight
+        self.kept_bytes += weight
+
+    def _all_answered(self, last: int) -> bool:
+        return all(number in self._answers for number in range(self._acked + 1, last + 1))
 
     def _forget(self, acked: int) -> None:
-        for number in range(self._acked + 1, acked + 1):
-            del self._asked[number]
-            self.kept_bytes -= _weight(self._answers.pop(number))
-        self._acked = max(self._acked, acked)
+        while self._acked < acked:
+            self._acked += 1
+            del self._asked[self._acked]
+            self.kept_bytes -= self._answers.pop(self._acked)[1]
 
 
 def _gist(request: Numbered) -> int:
     """What tells a call from another that bears its number. Nobody can make two alike."""
-    match request:
-        case Step(action=data, stream=flag):
-            return hash((Step, data, flag))
-        case Reset(options=data):
-            return hash((Reset, data))
-        case _:
-            return hash(type(request))
+    if isinstance(request, Step):
+        return hash((request.action, request.stream))
+    if isinstance(request, Reset):
+        return hash((request.options, Reset))
+    return hash(type(request))
 
 
 def _weight(answer: Answer) -> int:
     """How many bytes it takes up, about."""
-    match answer:
-        case Observed(payload=payload, metadata=metadata, output=output):
-            return _FIELDS_BYTES + len(payload) + len(metadata) + len(output)
-        case Read(payload=payload):
-            return _FIELDS_BYTES + len(payload)
-        case _:
-            return _FIELDS_BYTES + len(encode(answer))
+    if isinstance(answer, Observed):
+        carried = len(answer.payload) + len(answer.metadata) + len(answer.output)
+        return _FIELDS_BYTES + carried
+    if isinstance(answer, Read):
+        return _FIELDS_BYTES + len(answer.payload)
+    return _FIELDS_BYTES + len(encode(answer))
