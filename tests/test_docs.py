@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -23,6 +24,7 @@ from envhub.hub.facts import SessionFacts
 from envhub.hub.manifest import NOT_IN_THE_FILE, Deadlines, Manifest, Runner
 from envhub.wire import lifecycle
 from envhub_sandbox import Limits
+from tests.serving import serving
 from tests.test_architecture import MAY_IMPORT, ROOT
 
 DOCS = ROOT / "docs"
@@ -80,9 +82,13 @@ def test_readmes_two_commands_do_the_set_up_and_ci_calls_the_second() -> None:
 
 @pytest.mark.parametrize("code", [b for b in blocks(README, "python") if "import envhub" in b])
 def test_readmes_examples_run(code: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    with ExitStack() as stack:
+        if "127.0.0.1:8000" in code:  # which the server of the lines above would have
+            url = stack.enter_context(serving())
+            code = code.replace("http://127.0.0.1:8000", url)
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
 
     assert done.returncode == 0, done.stderr
     assert done.stdout
