@@ -22,6 +22,9 @@ from envhub_sandbox import Verdict
 
 _READ_BYTES = 64 * 1024
 _CLOSE_S = 30.0
+# Python runs a signal's handler between two bytecodes, and one that comes between the last of
+# them and the wait not before the wait is over
+_LOOK_S = 0.5
 
 
 class Poll:
@@ -123,7 +126,7 @@ class Poll:
         poll.register(channel, select.POLLIN | (select.POLLOUT if self._unsent else 0))
         while True:
             left = until - time.monotonic()
-            ready = dict(poll.poll(max(left, 0.0) * 1000))
+            ready = dict(poll.poll(min(max(left, 0.0), _LOOK_S) * 1000))
             if left <= 0:  # also while something comes: a trickle would go on for ever
                 process.kill(deadline.reason, deadline.passed)
                 until = time.monotonic() + _CLOSE_S
