@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, Protocol, TypeVar
 
 from envhub.errors import EnvhubError, UsageError
@@ -31,18 +32,31 @@ class Batch(Generic[S]):
 
     Or the first that are ready, while the others go on:
 
+        batch = hub.batch(sessions, first=8)
         batch.send({session: action for session in sessions})
-        while ready := await batch.recv(first=8):
+        while ready := await batch.recv():
             batch.send({session: act(outcome) for session, outcome in ready.items()})
 
     One session's failure is its own: it is an outcome, an EnvhubError in a result's place.
 
     Args:
         sessions: open; their owner closes them.
+        first: how many `recv` waits for, if it is not told; None for all that are under way.
+        together: makes the requests of its block travel together, and their replies as soon
+            as so many are there.
     """
 
-    def __init__(self, sessions: Iterable[S]) -> None:
+    def __init__(
+        self,
+        sessions: Iterable[S],
+        first: int | None = None,
+        together: Callable[[int], AbstractContextManager[None]] = lambda first: nullcontext(),
+    ) -> None:
+        if first is not None and first < 1:
+            raise UsageError(f"`first` is 1 or more, and is {first}")
         self.sessions = tuple(sessions)
+        self._first = first
+        self._together = together
         self._under_way: set[S] = set()
         self._ready: dict[S, Outcome] = {}
         self._wanted = 0
@@ -55,27 +69,21 @@ class Batch(Generic[S]):
             UsageError: a step of one of them is under way; nothing has begun.
             InvalidAction: an action cannot be sent; those before it have begun.
         """
-        if any(s in self._under_way or s in self._ready for s in actions):
-            raise UsageError("a step of that session is under way", hint="`recv` it first")
-        for session, action in actions.items():
-            self._under_way.add(session)
-            try:
-                session.begin_step(action, self._taker(session))
-            except BaseException:
-                self._under_way.discard(session)
-                raise
+        self._begin(actions, self._first)
 
     async def recv(self, first: int | None = None) -> dict[S, Outcome]:
         """Return what is ready, once so many sessions are, in the order in which they were.
 
         Args:
-            first: how many to wait for, if so many are under way; None for all of them.
+            first: how many to wait for, if so many are under way; None for as many as the
+                batch was made with.
 
         Returns:
             Outcomes by session; none if nothing is under way.
         """
         left = len(self._under_way) + len(self._ready)
-        self._wanted = left if first is None else min(first, left)
+        wanted = first or self._first
+        self._wanted = left if wanted is None else min(wanted, left)
         while len(self._ready) < self._wanted:
             self._enough.clear()
             await self._enough.wait()
@@ -90,9 +98,24 @@ class Batch(Generic[S]):
 
         Raises: as `send`.
         """
-        self.send(dict(zip(self.sessions, actions, strict=True)))
-        outcomes = await self.recv()
+        count = len(self.sessions)
+        self._begin(dict(zip(self.sessions, actions, strict=True)), count)
+        outcomes = await self.recv(count)
         return [outcomes[session] for session in self.sessions]
+
+    def _begin(self, actions: Mapping[S, Any], first: int | None) -> None:
+        if any(s in self._under_way or s in self._ready for s in actions):
+            raise UsageError("a step of that session is under way", hint="`recv` it first")
+        left = len(self._under_way) + len(actions)
+        # replies that wait for each other here need not travel one by one
+        with nullcontext() if first is None else self._together(min(first, left)):
+            for session, action in actions.items():
+                self._under_way.add(session)
+                try:
+                    session.begin_step(action, self._taker(session))
+                except BaseException:
+                    self._under_way.discard(session)
+                    raise
 
     def _taker(self, session: S) -> Callable[[Outcome], None]:
         def take(outcome: Outcome) -> None:

@@ -300,9 +300,14 @@ class Hub:
                 self.described[name] = await session.describe()
         return self.described[name]
 
-    def batch(self, sessions: Iterable[Session]) -> Batch[Session]:
-        """Return a batch of sessions, to be stepped together."""
-        return Batch(sessions)
+    def batch(self, sessions: Iterable[Session], first: int | None = None) -> Batch[Session]:
+        """Return a batch of sessions, to be stepped together.
+
+        Args:
+            sessions: of this hub.
+            first: how many outcomes are received at once; see `Batch`.
+        """
+        return Batch(sessions, first)
 
     def manifest(self, name: str) -> Manifest:
         """Return what is in force for environment `name`, caps and grants applied.

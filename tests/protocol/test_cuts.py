@@ -128,10 +128,10 @@ async def test_a_batch_gives_the_first_that_are_ready(url: str) -> None:
         envs = [await hub.open("chain") for _ in range(4)]
         for env in envs:
             await env.reset(seed=0)
-        batch = hub.batch(envs)
+        batch = hub.batch(envs, first=3)
         slow, *fast = envs
         batch.send({env: {"text": "x", "takes_s": 1.0 if env is slow else 0} for env in envs})
-        first = await batch.recv(first=3)
+        first = await batch.recv()
         with pytest.raises(UsageError):
             batch.send({slow: {"text": "y"}})
         rest = await batch.recv()

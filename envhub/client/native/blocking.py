@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from envhub.batch import Batch, Outcome
+from envhub.batch import Outcome
 from envhub.errors import ConnectionLost, HubForked
 from envhub.results import Bill, Record, StepResult
 from envhub.wire import native
@@ -107,9 +107,11 @@ class SyncRemoteHub:
         """Return the schemas and options of environment `name`."""
         return self._background.do(self._hub.describe(name))
 
-    def batch(self, sessions: Iterable[SyncRemoteSession]) -> SyncBatch:
-        """Return a batch of sessions, to be stepped together."""
-        return SyncBatch(self._background, sessions)
+    def batch(
+        self, sessions: Iterable[SyncRemoteSession], first: int | None = None
+    ) -> SyncBatch:
+        """Return a batch of sessions, to be stepped together. As `RemoteHub.batch`."""
+        return SyncBatch(self._background, self._hub, sessions, first)
 
     def close(self) -> None:
         """Hang up. Idempotent."""
@@ -218,11 +220,17 @@ class SyncRemoteSession:
 class SyncBatch:
     """Sessions that are stepped together. Blocking; see `envhub.batch.Batch`."""
 
-    def __init__(self, background: _Background, sessions: Iterable[SyncRemoteSession]) -> None:
+    def __init__(
+        self,
+        background: _Background,
+        hub: RemoteHub,
+        sessions: Iterable[SyncRemoteSession],
+        first: int | None,
+    ) -> None:
         self.sessions = tuple(sessions)
         self._background = background
         self._by_remote = {session._remote: session for session in self.sessions}
-        self._batch = Batch(self._by_remote)
+        self._batch = hub.batch(self._by_remote, first)
 
     def send(self, actions: Mapping[SyncRemoteSession, Any]) -> None:
         """Begin a step of each of these sessions. As `Batch.send`."""

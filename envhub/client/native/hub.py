@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
+from itertools import cycle
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ class RemoteHub:
 
     def __init__(self, line: Line) -> None:
         self._line = line
+        self._groups = cycle(range(1, native.MAX_GROUP + 1))
         self._described: dict[str, native.Described] = {}
 
     @asynccontextmanager
@@ -71,9 +74,17 @@ class RemoteHub:
                 self._described[name] = await session.describe()
         return self._described[name]
 
-    def batch(self, sessions: Iterable[RemoteSession]) -> Batch[RemoteSession]:
-        """Return a batch of sessions, to be stepped together."""
-        return Batch(sessions)
+    def batch(
+        self, sessions: Iterable[RemoteSession], first: int | None = None
+    ) -> Batch[RemoteSession]:
+        """Return a batch of sessions, to be stepped together.
+
+        Args:
+            sessions: of this hub.
+            first: how many outcomes are received at once; see `Batch`.
+        """
+        group = next(self._groups)
+        return Batch(sessions, first, partial(self._line.together, group))
 
     def sync(self) -> SyncRemoteHub:
         """Connect, and return the hub for programs without an event loop.

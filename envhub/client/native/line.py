@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from envhub.client import speech
@@ -125,12 +125,19 @@ class Line:
         self._requests.append(request)
         self._wanted.set()
 
-    def send_frame(self, frame: native.Frame) -> None:
-        """Have a frame sent, as it is."""
-        self._check_open()
+    @contextmanager
+    def together(self, group: int, first: int) -> Iterator[None]:
+        """Have the requests of the block sent in a frame of their own.
+
+        Args:
+            group: whose replies wait for each other.
+            first: until so many are there.
+        """
         self._flush()
-        self._frames.append(frame)
-        self._wanted.set()
+        try:
+            yield
+        finally:
+            self._flush(group, first)
 
     # ------------------------------------------------------------ the connection
 
@@ -182,7 +189,7 @@ class Line:
                 for frame in frames:
                     await self._socket.send(native.encode(frame))
 
-    def _flush(self) -> None:
+    def _flush(self, group: int = 0, first: int = 0) -> None:
         """Make frames of the requests that wait."""
         together: list[native.Request] = []
         size = 0
@@ -190,10 +197,10 @@ class Line:
             together.append(request)
             size += _weight(request)
             if size >= _FRAME_BYTES or len(together) == native.MAX_REQUESTS:
-                self._frames.append(native.Frame(0, 0, together))
+                self._frames.append(native.Frame(group, first, together))
                 together, size = [], 0
         if together:
-            self._frames.append(native.Frame(0, 0, together))
+            self._frames.append(native.Frame(group, first, together))
         self._requests.clear()
 
     async def _connected(self) -> Any:
