@@ -22,12 +22,12 @@ import envhub_sandbox
 from bench.figures import Group
 from bench.plan import NATIVE, NUMPY, Plan, environments
 from bench.processes import run_to_end
-from envhub.hub import views
-from envhub.hub.catalog import Catalog
-from envhub.hub.manifest import Manifest
-from envhub.hub.pool import READY
-from envhub.hub.starter import Starter
-from envhub.hub.worker import Worker
+from envhub.hub.environments.catalog import Catalog
+from envhub.hub.environments.manifest import Manifest
+from envhub.hub.workers import views
+from envhub.hub.workers.pool import READY
+from envhub.hub.workers.starter import Starter
+from envhub.hub.workers.worker import Worker
 
 DEADLINE_S = 600.0
 TARGET_MS = 3.0

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from envhub.door.hosting import create_app as create_app
     from envhub.errors import EnvhubError as EnvhubError
     from envhub.hub.embedded import EmbeddedSession as EmbeddedSession
-    from envhub.hub.grants import Grant as Grant
+    from envhub.hub.environments.grants import Grant as Grant
     from envhub.hub.hub import Hub as Hub
     from envhub.hub.make import make as make
     from envhub.hub.session import Session as Session
@@ -57,7 +57,7 @@ else:
         "EnvHubProvider": "envhub.client.provider",
         "HTTPEnvClient": "envhub.client.http",
         "EnvhubError": "envhub.errors",
-        "Grant": "envhub.hub.grants",
+        "Grant": "envhub.hub.environments.grants",
         "Hub": "envhub.hub.hub",
         "Observation": "envhub.authoring.types",
         "Record": "envhub.results",

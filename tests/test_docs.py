@@ -19,9 +19,9 @@ from envhub.cli import _COMMANDS, cli
 from envhub.cli.check import check
 from envhub.door.metrics import METRICS
 from envhub.door.operations import ROUTES
-from envhub.hub.events import EVENTS
-from envhub.hub.facts import SessionFacts
-from envhub.hub.manifest import NOT_IN_THE_FILE, Deadlines, Manifest, Runner
+from envhub.hub.accounts.events import EVENTS
+from envhub.hub.accounts.facts import SessionFacts
+from envhub.hub.environments.manifest import NOT_IN_THE_FILE, Deadlines, Manifest, Runner
 from envhub.wire import lifecycle
 from envhub_sandbox import Limits
 from tests.serving import serving

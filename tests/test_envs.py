@@ -8,7 +8,7 @@ import pytest
 
 import envhub
 from envhub.errors import InvalidAction, InvalidOption, ResetNeeded
-from envhub.hub.catalog import Catalog
+from envhub.hub.environments.catalog import Catalog
 from tests.conftest import ENVS
 from tests.sharing import nothing_leaks as nothing_leaks
 

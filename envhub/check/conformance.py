@@ -20,7 +20,7 @@ from envhub.check.result import (
 )
 from envhub.check.subject import Plan, Subject
 from envhub.errors import BuildFailed, CapacityError, EnvhubError, UsageError, WorkerStartFailed
-from envhub.hub import schemas
+from envhub.hub.environments import schemas
 from envhub.hub.hub import Hub
 
 

@@ -12,9 +12,9 @@ from envhub.check import schema as schemas
 from envhub.check.actions import Actions
 from envhub.check.play import Episode, Form, play
 from envhub.errors import UsageError
-from envhub.hub import schemas as documents
+from envhub.hub.environments import schemas as documents
+from envhub.hub.environments.manifest import Manifest
 from envhub.hub.hub import Hub
-from envhub.hub.manifest import Manifest
 from envhub.hub.session import Session
 from envhub.wire.messages import Described
 from envhub_sandbox import Receipt

@@ -56,7 +56,7 @@ def adopt(folder: Path, made: Path, name: str) -> Iterator[str]:
         UsageError: the name is no name of a package, or the folder is none for OpenEnv.
         ManifestError: its openenv.yaml is not valid.
     """
-    from envhub.hub import openenv
+    from envhub.hub.environments import openenv
 
     if not name.isidentifier():
         raise UsageError(
@@ -87,7 +87,7 @@ def _rewrite_manifest(path: Path, name: str, variables: dict[str, str]) -> list[
     """Set the name, add variables that are not there, and return those."""
     import yaml
 
-    from envhub.hub import openenv
+    from envhub.hub.environments import openenv
 
     text = path.read_text(encoding="utf-8")
     data: dict[str, Any] = yaml.safe_load(text)

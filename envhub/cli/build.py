@@ -24,9 +24,9 @@ def build(folders: tuple[Path, ...], packages: tuple[str, ...], allow_build: boo
     first use; this does it ahead.
     """
     from envhub.errors import BuildFailed, ManifestError
-    from envhub.hub import build as building
-    from envhub.hub import openenv
-    from envhub.hub.grants import Grant
+    from envhub.hub.environments import build as building
+    from envhub.hub.environments import openenv
+    from envhub.hub.environments.grants import Grant
 
     failed = []
     for folder in folders:

@@ -10,7 +10,7 @@ import click
 from envhub.errors import UsageError
 
 if TYPE_CHECKING:
-    from envhub.hub.grants import Grant
+    from envhub.hub.environments.grants import Grant
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,7 +34,7 @@ def grant_options(command: Command) -> Command:
 
 def one(given: dict[str, Any]) -> Grant:
     """Return what `grant_options` say, taken out of a command's arguments."""
-    from envhub.hub.grants import Grant
+    from envhub.hub.environments.grants import Grant
 
     return Grant(
         given.pop("allow_network"),
@@ -61,7 +61,7 @@ def by_name(
     Raises:
         UsageError: one is not of that form.
     """
-    from envhub.hub.grants import Grant
+    from envhub.hub.environments.grants import Grant
 
     to_all = tuple(variable for variable in variables if ":" not in variable)
     given = {

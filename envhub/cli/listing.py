@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from envhub.cli.terminal import shown
-from envhub.hub.catalog import Catalog, search_path
+from envhub.hub.environments.catalog import Catalog, search_path
 
 
 @click.command("list")

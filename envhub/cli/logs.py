@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from envhub.cli.terminal import shown
-from envhub.hub.events import LOGGER, Event
+from envhub.hub.accounts.events import LOGGER, Event
 
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from envhub.cli.terminal import shown
-from envhub.hub.facts import SessionFacts, Usage
+from envhub.hub.accounts.facts import SessionFacts, Usage
 
 if TYPE_CHECKING:
     from envhub.cli.top import Look, Rates

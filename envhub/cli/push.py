@@ -22,7 +22,7 @@ from envhub.cli.isolation import isolation_options
 from envhub.errors import UsageError
 
 if TYPE_CHECKING:
-    from envhub.hub.manifest import Manifest
+    from envhub.hub.environments.manifest import Manifest
 
 _EXCHANGE = 2  # RENAME_EXCHANGE, renameat2(2)
 _HERE = -100  # AT_FDCWD
@@ -141,7 +141,7 @@ def _check_free(pushed: Path, force: bool) -> None:
 
 
 def _say_how_it_is_found(manifest: Manifest, pushed: Path) -> None:
-    from envhub.hub.catalog import Catalog, search_path
+    from envhub.hub.environments.catalog import Catalog, search_path
 
     path = search_path()
     if pushed.parent not in path:

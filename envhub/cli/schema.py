@@ -43,7 +43,7 @@ def schema(
     """
     import anyio
 
-    from envhub.hub import schemas
+    from envhub.hub.environments import schemas
 
     pinned = _read(against) if against else None
     found = target.find(env, envs)
@@ -60,7 +60,7 @@ def schema(
 
 
 async def _described(found: target.Target, options: dict[str, Any]) -> dict[str, Any]:
-    from envhub.hub import schemas
+    from envhub.hub.environments import schemas
     from envhub.hub.hub import Hub
 
     async with Hub(found.envs, **options) as hub:

@@ -149,7 +149,7 @@ def serve(
 
     from envhub.door import tokens
     from envhub.errors import UnknownEnvironment
-    from envhub.hub import caps as limits
+    from envhub.hub.environments import caps as limits
     from envhub.hub.hub import Hub
 
     begin(log_format, log_level)

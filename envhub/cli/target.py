@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from envhub.errors import UnknownEnvironment, UsageError
 
 if TYPE_CHECKING:
-    from envhub.hub.manifest import Manifest
+    from envhub.hub.environments.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def find(env: str, envs: Sequence[str] = ()) -> Target:
         ManifestError: there is, and its manifest is not valid.
         UsageError: the folder holds several.
     """
-    from envhub.hub.catalog import Catalog, search_path
+    from envhub.hub.environments.catalog import Catalog, search_path
 
     if Path(env).is_dir() and is_environment(Path(env)):
         return Target(held(Path(env))[0], (env, *envs))
@@ -60,7 +60,7 @@ def find(env: str, envs: Sequence[str] = ()) -> Target:
 
 def is_environment(folder: Path) -> bool:
     """Whether the folder itself is one, ours or one for OpenEnv."""
-    from envhub.hub import manifest, openenv
+    from envhub.hub.environments import manifest, openenv
 
     return any((folder / file).is_file() for file in (manifest.FILE, openenv.FILE))
 
@@ -72,7 +72,7 @@ def held(folder: Path) -> list[Manifest]:
         ManifestError: one of them is not valid.
         UnknownEnvironment: there is none.
     """
-    from envhub.hub.catalog import Catalog
+    from envhub.hub.environments.catalog import Catalog
 
     found = Catalog([folder])
     if found.broken:
@@ -92,6 +92,6 @@ def build(manifest: Manifest, say: Callable[[str], None]) -> None:
         BuildFailed: what it needs cannot be installed.
     """
     if manifest.format == "openenv":
-        from envhub.hub import build as building
+        from envhub.hub.environments import build as building
 
         building.python_for(manifest, say)

@@ -18,7 +18,7 @@ from rich.live import Live
 from envhub.cli.picture import picture
 from envhub.client import fetch, speech
 from envhub.errors import RemoteProtocolError, UsageError, WorkerLost
-from envhub.hub.facts import SessionFacts, Summary
+from envhub.hub.accounts.facts import SessionFacts, Summary
 
 URL = "http://127.0.0.1:8000"
 _PATIENCE_S = 10.0

@@ -34,7 +34,7 @@ class AutoEnv:
             base_url: of a server; None for the search path of `envhub list`.
         """
         if base_url is None:
-            from envhub.hub.catalog import Catalog, search_path
+            from envhub.hub.environments.catalog import Catalog, search_path
 
             catalog = Catalog(search_path())
             return {name: catalog[name].description for name in catalog.names()}

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from envhub.errors import UnknownEnvironment, UsageError, WorkerStartFailed
-from envhub.hub.catalog import Catalog, search_path
+from envhub.hub.environments.catalog import Catalog, search_path
 
 START_S = 1800.0  # for a folder's packages may be installed first
 _STOP_S = 15.0

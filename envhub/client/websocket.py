@@ -88,7 +88,7 @@ class _Dialogue:
         address = self._address()
         if self._schema is not None:
             from envhub.client.fetch import document
-            from envhub.hub.schemas import check
+            from envhub.hub.environments.schemas import check
 
             headers = self._settings["additional_headers"]
             found = document(address, "/schema", headers, self._connect_timeout_s)

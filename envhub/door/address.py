@@ -12,8 +12,8 @@ from envhub.errors import EnvhubError, ManifestError, NotAllowed, UnknownEnviron
 from envhub_sandbox import SandboxError
 
 if TYPE_CHECKING:
+    from envhub.hub.environments.manifest import Manifest
     from envhub.hub.hub import Hub
-    from envhub.hub.manifest import Manifest
     from envhub.wire.messages import Described
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from envhub.hub.events import INFO, tell
+from envhub.hub.accounts.events import INFO, tell
 
 if TYPE_CHECKING:
     from envhub.door.applications import Applications

@@ -21,9 +21,9 @@ from starlette.applications import Starlette
 
 from envhub.door import app as door
 from envhub.errors import UsageError
-from envhub.hub import schemas
+from envhub.hub.environments import schemas
+from envhub.hub.environments.manifest import Manifest
 from envhub.hub.hub import Hub
-from envhub.hub.manifest import Manifest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -32,7 +32,7 @@ from envhub.errors import (
     SchemaMismatch,
     WorkerLost,
 )
-from envhub.hub import schemas
+from envhub.hub.environments import schemas
 
 if TYPE_CHECKING:
     from envhub.hub.session import Session

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from envhub.hub import own
-from envhub.hub.tally import BOUNDS_S, Totals
+from envhub.hub.accounts import own
+from envhub.hub.accounts.tally import BOUNDS_S, Totals
 
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub

@@ -22,8 +22,8 @@ from envhub.door import metrics
 from envhub.door.address import hub_of
 from envhub.door.holders import SCOPE_KEY, Holder, holder_of
 from envhub.door.tokens import STRANGER
-from envhub.hub import facts, own
-from envhub.hub.facts import SessionFacts, Summary
+from envhub.hub.accounts import facts, own
+from envhub.hub.accounts.facts import SessionFacts, Summary
 
 _JSON = "application/json"
 _RETRY_AFTER = {"retry-after": "1"}

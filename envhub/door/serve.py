@@ -23,7 +23,7 @@ from envhub.door.native.lanes import GRACE_S
 from envhub.door.protocols import GuardedHTTP, GuardedWebSocket
 from envhub.door.tokens import Tokens
 from envhub.errors import UsageError
-from envhub.hub.events import INFO, tell
+from envhub.hub.accounts.events import INFO, tell
 
 if TYPE_CHECKING:
     from envhub.hub.hub import Hub

@@ -24,13 +24,13 @@ from envhub.errors import (
     SessionClosed,
     WorkerError,
 )
-from envhub.hub import caps as limits
-from envhub.hub import schemas
 from envhub.hub.background import BackgroundHub
-from envhub.hub.exchange import Exchange
-from envhub.hub.polling import Poll
-from envhub.hub.pool import Lease, Pool
-from envhub.hub.schemas import Pinned
+from envhub.hub.calls.exchange import Exchange
+from envhub.hub.calls.polling import Poll
+from envhub.hub.environments import caps as limits
+from envhub.hub.environments import schemas
+from envhub.hub.environments.schemas import Pinned
+from envhub.hub.workers.pool import Lease, Pool
 from envhub.results import Bill, Record, StepResult
 from envhub.wire import calls
 from envhub.wire.lifecycle import State

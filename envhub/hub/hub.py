@@ -14,22 +14,24 @@ import anyio
 
 from envhub.batch import Batch
 from envhub.errors import CapacityError, EnvhubError, HubForked, UsageError
-from envhub.hub import budgets, facts, schemas
-from envhub.hub.admission import QUEUE_MAX, QUEUE_S, Admission
-from envhub.hub.budgets import Bound
-from envhub.hub.catalog import Catalog, search_path
-from envhub.hub.counters import Counters
-from envhub.hub.facts import HubFacts, SessionFacts
-from envhub.hub.grants import Grant
-from envhub.hub.manifest import Manifest
-from envhub.hub.place import Place
-from envhub.hub.pool import Pool
-from envhub.hub.pulse import PATIENCE_S
-from envhub.hub.schemas import Pinned
+from envhub.hub.accounts import facts
+from envhub.hub.accounts.counters import Counters
+from envhub.hub.accounts.facts import HubFacts, SessionFacts
+from envhub.hub.environments import schemas
+from envhub.hub.environments.catalog import Catalog, search_path
+from envhub.hub.environments.grants import Grant
+from envhub.hub.environments.manifest import Manifest
+from envhub.hub.environments.schemas import Pinned
+from envhub.hub.environments.terms import Terms
+from envhub.hub.places import budgets
+from envhub.hub.places.admission import QUEUE_MAX, QUEUE_S, Admission
+from envhub.hub.places.budgets import Bound
+from envhub.hub.places.place import Place
+from envhub.hub.places.watchdog import LOOK_S, Watchdog
 from envhub.hub.session import Session
-from envhub.hub.starter import Starter
-from envhub.hub.terms import Terms
-from envhub.hub.watchdog import LOOK_S, Watchdog
+from envhub.hub.workers.pool import Pool
+from envhub.hub.workers.pulse import PATIENCE_S
+from envhub.hub.workers.starter import Starter
 from envhub.wire.messages import Described
 from envhub_sandbox import SandboxError
 

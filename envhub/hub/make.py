@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from envhub.hub import caps as limits
 from envhub.hub.background import BackgroundHub
 from envhub.hub.embedded import EmbeddedSession
+from envhub.hub.environments import caps as limits
+from envhub.hub.environments.schemas import Pinned
 from envhub.hub.hub import Hub
-from envhub.hub.schemas import Pinned
 
 
 def make(

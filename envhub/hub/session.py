@@ -12,13 +12,13 @@ import anyio
 
 from envhub.batch import Outcome
 from envhub.errors import EnvhubError, RemoteProtocolError, SessionClosed, WorkerStartFailed
-from envhub.hub import caps
-from envhub.hub.conversation import Conversation
-from envhub.hub.manifest import Manifest
-from envhub.hub.meter import Meter
-from envhub.hub.place import Place
-from envhub.hub.pool import Lease
-from envhub.hub.process import SessionProcess
+from envhub.hub.accounts.meter import Meter
+from envhub.hub.calls.conversation import Conversation
+from envhub.hub.environments import caps
+from envhub.hub.environments.manifest import Manifest
+from envhub.hub.places.place import Place
+from envhub.hub.workers.pool import Lease
+from envhub.hub.workers.process import SessionProcess
 from envhub.results import Bill, Record, StepResult
 from envhub.wire import calls
 from envhub.wire.messages import (

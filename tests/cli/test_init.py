@@ -14,7 +14,7 @@ import yaml
 from envhub.cli.adopting import adopt
 from envhub.cli.init import class_name
 from envhub.errors import UsageError
-from envhub.hub import openenv
+from envhub.hub.environments import openenv
 from tests.cli.test_cli import envhub
 
 COUNTER = Path(__file__).parents[1] / "openenv" / "envs" / "counter_env"

@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from envhub.cli import logs
-from envhub.hub.events import LOGGER, Event
+from envhub.hub.accounts.events import LOGGER, Event
 from tests.door.asking import ask
 from tests.serving import serving
 
@@ -144,7 +144,8 @@ async def test_text_is_for_people_and_a_line_is_one_line(tmp_path: Path, hostile
 
 def test_the_least_level_is_held() -> None:
     code = (
-        "import logging; from envhub.cli.logs import begin; from envhub.hub.events import *\n"
+        "import logging; from envhub.cli.logs import begin\n"
+        "from envhub.hub.accounts.events import *\n"
         "begin('json', 'error')\n"
         "tell(WARNING, 'worker died')\n"
         "logging.getLogger('websockets').debug('a header')\n"

@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from envhub import EnvClient
-from envhub.hub.facts import HubFacts, SessionFacts, Summary, Usage
+from envhub.hub.accounts.facts import HubFacts, SessionFacts, Summary, Usage
 from tests.cli.test_logs import PROBES, TOKEN
 from tests.serving import serving
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from envhub.hub import openenv
+from envhub.hub.environments import openenv
 
 OURS = Path(__file__).parents[1] / "openenv" / "envs"
 _DISTRIBUTION = "openenv-"  # and a name: what authors call the package of an environment

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from envhub.hub import build, openenv
+from envhub.hub.environments import build, openenv
 from tests.serving import serving
 
 # what a process needs of ours; the rest of our variables is none of an environment's business

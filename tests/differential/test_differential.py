@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from envhub.errors import BuildFailed
-from envhub.hub import build, openenv
+from envhub.hub.environments import build, openenv
 from tests.differential import script
 from tests.differential.account import ACCOUNT
 from tests.differential.differences import DIFFERENCES, Difference

@@ -18,8 +18,8 @@ import uvloop
 
 from envhub.door.serve import serve
 from envhub.errors import RemoteProtocolError, UnknownEnvironment
-from envhub.hub.counters import Counters
-from envhub.hub.manifest import Manifest
+from envhub.hub.accounts.counters import Counters
+from envhub.hub.environments.manifest import Manifest
 from envhub.wire.messages import Described, Form, Observed
 from envhub_sandbox import Receipt
 

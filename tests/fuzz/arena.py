@@ -19,7 +19,7 @@ from envhub import Hub, Session
 from envhub.door.serve import serve
 from envhub.errors import SessionClosed
 from envhub.hub.background import BackgroundHub
-from envhub.hub.pool import READY, Pool
+from envhub.hub.workers.pool import READY, Pool
 from envhub_sandbox import launcher
 
 HERE = Path(__file__).parent

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from envhub import Hub
 from envhub.errors import CapacityError, UsageError
-from envhub.hub import budgets
-from envhub.hub.admission import Admission
-from envhub.hub.turns import Turn
-from envhub.hub.watchdog import Watchdog
+from envhub.hub.places import budgets
+from envhub.hub.places.admission import Admission
+from envhub.hub.places.turns import Turn
+from envhub.hub.places.watchdog import Watchdog
 
 PROBES = Path(__file__).parent / "envs"
 ACTIONS = st.tuples(st.sampled_from(["ask", "cancel", "release", "pass"]), st.integers(0, 9))

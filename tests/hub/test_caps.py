@@ -9,7 +9,7 @@ import pytest
 import envhub
 from envhub import Hub
 from envhub.errors import LimitExceeded, UsageError
-from envhub.hub import caps, manifest
+from envhub.hub.environments import caps, manifest
 
 PROBES = Path(__file__).parent / "envs"
 MIB = 1024 * 1024

@@ -24,8 +24,8 @@ from envhub.errors import (
     WorkerStartFailed,
 )
 from envhub.hub import make as making
-from envhub.hub.events import LOGGER, Event
-from envhub.hub.tally import BOUNDS_S
+from envhub.hub.accounts.events import LOGGER, Event
+from envhub.hub.accounts.tally import BOUNDS_S
 
 ENVS = Path(__file__).parent / "envs"
 CRASH = {"code": "import os; os._exit(5)"}

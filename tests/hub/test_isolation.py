@@ -10,7 +10,7 @@ import pytest
 import envhub
 from envhub import Hub
 from envhub.errors import EnvironmentFailed, UsageError, WorkerStartFailed
-from envhub.hub.starter import Starter
+from envhub.hub.workers.starter import Starter
 from envhub_sandbox import TIERS, Grade, LayerFailed, landlock
 from tests.conftest import ENVS
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from envhub.errors import ManifestError, UnknownEnvironment
-from envhub.hub import manifest
-from envhub.hub.catalog import Catalog, search_path
+from envhub.hub.environments import manifest
+from envhub.hub.environments.catalog import Catalog, search_path
 
 MINIMAL = 'name = "x"\nentry = "env:X"\n'
 

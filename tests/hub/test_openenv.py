@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from envhub.errors import ManifestError
-from envhub.hub import openenv, requirements
-from envhub.hub.catalog import Catalog
-from envhub.hub.requirements import OURS, runs_here
+from envhub.hub.environments import openenv, requirements
+from envhub.hub.environments.catalog import Catalog
+from envhub.hub.environments.requirements import OURS, runs_here
 
 ENVS = Path(__file__).parents[1] / "openenv" / "envs"
 MIB = 1024 * 1024

@@ -11,7 +11,7 @@ import pytest
 
 from envhub import Hub
 from envhub.errors import CapacityError, ManifestError, UsageError, WorkerStartFailed
-from envhub.hub.pool import READY
+from envhub.hub.workers.pool import READY
 from envhub_sandbox import LayerFailed
 
 ENVS = Path(__file__).parent / "envs"

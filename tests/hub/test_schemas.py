@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import envhub
 from envhub import EnvClient, Hub
 from envhub.errors import SchemaMismatch, UsageError
-from envhub.hub import schemas
+from envhub.hub.environments import schemas
 from tests.door.asking import ask
 from tests.serving import ROOT, serving
 

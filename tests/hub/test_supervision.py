@@ -19,10 +19,11 @@ from envhub.errors import (
     WorkerLost,
     WorkerStartFailed,
 )
-from envhub.hub import fingerprint, succession
-from envhub.hub.backoff import BackOff
-from envhub.hub.pulse import Pulse
+from envhub.hub.environments import fingerprint
 from envhub.hub.session import Session
+from envhub.hub.workers import succession
+from envhub.hub.workers.backoff import BackOff
+from envhub.hub.workers.pulse import Pulse
 from envhub_sandbox import LayerFailed
 from tests.conftest import children
 from tests.hub.test_robust import environment, zygote_of
@@ -112,7 +113,7 @@ async def test_sessions_of_a_wedged_worker_end_without_waiting_for_its_word(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Or each would take as long as a zygote has for saying how a process ended."""
-    monkeypatch.setattr("envhub.hub.process._NOTE_S", 3600.0)
+    monkeypatch.setattr("envhub.hub.workers.process._NOTE_S", 3600.0)
     async with Hub(PROBES, heartbeat_s=0.3) as hub:
         sessions = [await hub.open("probe") for _ in range(3)]
         for session in sessions:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from envhub.errors import DeadlineExceeded, SessionClosed
-from envhub.hub.manifest import Deadlines
-from envhub.hub.tenure import Tenure
+from envhub.hub.calls.tenure import Tenure
+from envhub.hub.environments.manifest import Deadlines
 from envhub.wire.messages import Observed
 
 AT_ONCE = 1e-9

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from envhub.hub.turns import Turn, Turns
+from envhub.hub.places.turns import Turn, Turns
 
 CLIENTS = st.sampled_from("abc")
 LEFT = st.randoms(use_true_random=False)

@@ -12,8 +12,8 @@ import pytest
 
 import envhub
 import envhub_sandbox
-from envhub.hub import views
-from envhub.hub.catalog import Catalog
+from envhub.hub.environments.catalog import Catalog
+from envhub.hub.workers import views
 from tests.conftest import ENVS
 
 PLAY = """

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from envhub.errors import BuildFailed
-from envhub.hub import build, openenv, requirements
-from envhub.hub.manifest import Manifest
+from envhub.hub.environments import build, openenv, requirements
+from envhub.hub.environments.manifest import Manifest
 
 pytestmark = pytest.mark.openenv
 RAN = "open({ran!r}, 'w')\nfrom setuptools import setup\nsetup(name='given', version='1')\n"

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from envhub.hub import build, openenv
+from envhub.hub.environments import build, openenv
 from tests.door.asking import ask
 from tests.openenv.conftest import ENVS
 

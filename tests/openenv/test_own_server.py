@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from envhub import EnvClient, Hub
 from envhub.door import applications
-from envhub.hub import build, openenv
+from envhub.hub.environments import build, openenv
 from tests.door.asking import ask
 from tests.openenv.conftest import ENVS
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from envhub.hub import build, openenv
+from envhub.hub.environments import build, openenv
 from tests.openenv.conftest import ENVS
 from tests.serving import serving
 

@@ -54,7 +54,7 @@ class RemoteHub:
         session = RemoteSession(self._line, name)
         await session.open()
         if schema is not None:
-            from envhub.hub import schemas
+            from envhub.hub.environments import schemas
 
             try:
                 found = schemas.document(await session.describe())

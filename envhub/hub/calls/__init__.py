@@ -1,0 +1,1 @@
+"""One call of a session: numbered, bounded in time, over an event loop or without one."""

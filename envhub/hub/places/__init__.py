@@ -1,0 +1,1 @@
+"""How many sessions there may be, whose turn it is, and what they use together."""

@@ -1,0 +1,1 @@
+"""Sandboxes with zygotes in them: how they start, fork, are replaced, and end."""
