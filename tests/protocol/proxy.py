@@ -29,7 +29,11 @@ class Cutter:
         if self._refusing:
             writer.transport.abort()
             return
-        theirs, ours = await asyncio.open_connection(*self._server)
+        try:
+            theirs, ours = await asyncio.open_connection(*self._server)
+        except OSError:  # there is no server at the moment
+            writer.transport.abort()
+            return
         left = next(self._after, None)
         ends = {writer, ours}
         self._open |= ends
