@@ -69,9 +69,10 @@ class Ran:
         exit_code: 0, or 1 after an exception, or the process's own; negative for a signal;
             None when it was cut short.
         cut: what cut it short: "timeout", "output", "memory", "killed"; or None.
-        alive: False when the interpreter's process ended. The next run starts a new one on
-            the same files; where all of the sandbox together had used too much memory, on
-            none, for files are memory.
+        alive: False when the interpreter's process ended, in this run or since the last one,
+            and then `code` was not executed. The next run starts a new one on the same files;
+            where all of the sandbox together had used too much memory, on none, for files are
+            memory.
     """
 
     stdout: str

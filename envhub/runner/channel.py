@@ -60,6 +60,12 @@ class Channel:
         """Whether something has come that nobody has read, or the peer is gone."""
         return bool(len(self._frames) or select.select([self.socket], [], [], 0)[0])
 
+    def has_hung_up(self) -> bool:
+        """Whether the peer is gone, whatever it has left behind to be read."""
+        poll = select.poll()
+        poll.register(self.socket, 0)  # an end is told of unasked
+        return bool(poll.poll(0))
+
     def next_message(self) -> dict[str, Any] | None:
         """Return a message that has arrived whole, or None.
 

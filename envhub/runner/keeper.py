@@ -135,10 +135,17 @@ class _Interpreter:
         self._reap()
 
     def _ask(self, request: dict[str, Any], fits: Fits) -> _Seen:
-        if self._ended() or self._channel.is_readable():
-            self.kill()  # it is gone, or spoke without being asked
-            self._restart()
         seen = _Seen()
+        if self._ended() or self._channel.has_hung_up():
+            # between two requests: its names are lost, and nobody was told; so this one is not
+            # carried out where they are missing, but told
+            self._end(seen)
+            self._drain(seen)
+            self._restart()
+            return seen
+        if self._channel.is_readable():
+            self.kill()  # it spoke without being asked
+            self._restart()
         timeout_s = float(request["timeout_s"])
         deadline = time.monotonic() + timeout_s
         try:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import psutil
 import pytest
 
 from envhub.errors import EnvironmentFailed, InvalidAction, InvalidOption
 from envhub.hub.embedded import EmbeddedSession
 from tests.sharing import nothing_leaks as nothing_leaks
 
+DEPTH = len(psutil.Process().parents())
 RIGHT = "def clamp(value, low, high):\n    return max(low, min(high, value))\n"
 
 
@@ -54,6 +57,29 @@ def test_after_an_exit_the_next_step_starts_anew_on_the_same_files(
 
     assert (ended.exit_code, ended.ended, ended.stdout) == (3, True, "last words\n")
     assert (after.exit_code, after.ended, after.stdout) == (0, False, "False ['kept.txt']\n")
+
+
+def test_an_interpreter_that_was_killed_between_two_steps_is_missed_by_the_next(
+    plain: EmbeddedSession,
+) -> None:
+    """Its names are lost. A step that went on without them would be taken for the agent's."""
+    step(plain, "kept = 6\nopen('kept.txt', 'w').close()")
+    (interpreter,) = [p for p in psutil.Process().children(recursive=True) if is_agents(p)]
+    interpreter.kill()
+    while interpreter.is_running() and interpreter.status() != psutil.STATUS_ZOMBIE:
+        os.sched_yield()
+    missed = step(plain, "open('ran.txt', 'w').close()\nprint(kept)")
+    after = step(plain, "import os\nprint('kept' in globals(), os.listdir())")
+
+    assert (missed.exit_code, missed.cut, missed.ended) == (-9, "killed", True)
+    assert (missed.stdout, missed.stderr) == ("", "")
+    assert (after.exit_code, after.ended, after.stdout) == (0, False, "False ['kept.txt']\n")
+
+
+def is_agents(process: psutil.Process) -> bool:
+    """Whether it is an interpreter: below a runner there is a keeper, and then it."""
+    words = " ".join(process.cmdline())
+    return "envhub.runner" in words and len(process.parents()) - DEPTH == 4
 
 
 def test_an_exception_is_a_traceback_and_ends_nothing(plain: EmbeddedSession) -> None:
