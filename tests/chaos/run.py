@@ -58,9 +58,13 @@ class Run:
         self.violations: list[str] = []
         self._say = say
         self._folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-        cell.furnish(self._folder, DISK_BYTES)
+        disk, shelf = self._folder / "disk", self._folder / "shelf"
+        disk.mkdir()
+        shelf.mkdir()
+        cell.furnish(disk, DISK_BYTES)
         self._server = Server(
-            self._folder,
+            disk,
+            shelf,
             _PORT,
             places=sessions + _SPARE_PLACES,
             descriptors=_PER_SESSION * sessions + _BESIDE,

@@ -64,14 +64,18 @@ class Server:
     """`envhub serve` as a subprocess, which can be killed and started again.
 
     Args:
-        disk: where its home, its temporary files and its log are.
+        disk: where its home and its temporary files are, and the log of its first start.
+        shelf: for the logs of later starts, which a full disk must not cut short.
         port: it listens on.
         places: for sessions.
         descriptors: that it may have open.
     """
 
-    def __init__(self, disk: Path, port: int, places: int, descriptors: int) -> None:
+    def __init__(
+        self, disk: Path, shelf: Path, port: int, places: int, descriptors: int
+    ) -> None:
         self.disk = disk
+        self._shelf = shelf
         self.url = f"http://127.0.0.1:{port}"
         self.places = places
         self.most_descriptors = descriptors
@@ -102,7 +106,8 @@ class Server:
             "--max-sessions", str(self.places), "--grace-s", str(GRACE_S), "--queue-s", "10",
             *folders, *only, *caps,
         ]  # fmt: skip
-        self._logs.append(self.disk / f"log-{len(self._logs)}")
+        where = self._shelf if self._logs else self.disk
+        self._logs.append(where / f"log-{len(self._logs)}")
         most = self.most_descriptors
         with self._logs[-1].open("w") as log:
             self._server = subprocess.Popen(
@@ -167,7 +172,7 @@ class Server:
             zombies=len(processes.zombies()),
             control_groups=processes.groups(),
             files=sum(len(names) + len(folders) for _, folders, names in os.walk(self.disk))
-            - len(self._logs),
+            - 1,  # the log
             rss_kib=size["rss"],
             pss_kib=size["pss"],
         )
