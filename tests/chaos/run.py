@@ -21,7 +21,7 @@ from tests.chaos.monkey import Monkey
 from tests.chaos.server import ENVIRONMENTS, GRACE_S, Held, Server
 from tests.protocol.proxy import cutting
 
-DISK_BYTES = 16 * 1024 * 1024
+DISK_BYTES = 32 * 1024 * 1024
 _PORT = 8000
 _PROXIES = 3
 _PAUSE_S = 0.15  # between two deeds of the monkey, on average

@@ -103,7 +103,7 @@ class Server:
         caps = [word for cap in _CAPS for word in ("--cap", cap)]
         words = [
             sys.executable, "-m", "envhub", "serve", "--port", str(self._port),
-            "--max-sessions", str(self.places), "--grace-s", str(GRACE_S), "--queue-s", "10",
+            "--max-sessions", str(self.places), *self._connections(), "--grace-s", str(GRACE_S), "--queue-s", "10",
             *folders, *only, *caps,
         ]  # fmt: skip
         where = self._shelf if self._logs else self.disk
@@ -193,9 +193,13 @@ class Server:
         for log in self._logs:
             lines = log.read_text(errors="replace").splitlines()
             for at, line in enumerate(lines):
-                if any(word in line for word in ("Traceback", "a bug in envhub", "never ")):
+                if any(word in line for word in ("Traceback", "a bug in envhub", "was never")):
                     found.append("\n".join(lines[max(0, at - 2) : at + 40]))
         return found[:5]
+
+    def _connections(self) -> list[str]:
+        """Return the option that has a second start accept more than its descriptors bear."""
+        return ["--max-connections", "100000"] if self._logs else []
 
     def _gone(self, were: list[processes.Process]) -> list[str]:
         """Wait until they are gone; return those that stay."""

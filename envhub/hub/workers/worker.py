@@ -7,10 +7,12 @@ packet at a time, decoded strictly; a descriptor that it sends must be a pidfd.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeGuard
 
 import msgspec
 
@@ -32,6 +34,11 @@ from envhub.hub.workers.takedown import take_down
 from envhub_sandbox import Grade, Launched, Receipt, pid_of, syscalls
 
 _PACKET_BYTES = 64 * 1024
+
+
+def is_want_of_descriptors(error: Exception) -> TypeGuard[OSError]:
+    """Whether this process, or the machine, had no descriptor left."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 class Worker:
@@ -208,6 +215,8 @@ class Worker:
         except ProcessLookupError:
             what = f"a session process of `{self._name}` ended as soon as it was isolated"
             raise WorkerStartFailed(what, output=str(self._tail)) from None
+        except OSError as error:
+            raise self._no_descriptors(error) from error
 
     def _no_descriptors(self, error: OSError) -> WorkerStartFailed:
         what = f"no session process of `{self._name}`: {error.strerror}"
@@ -242,6 +251,8 @@ class Worker:
         except (OSError, ValueError) as error:
             self._early.pop(number, None)
             os.close(pidfd)
+            if is_want_of_descriptors(error):  # ours; the child ends, for nobody holds its ends
+                raise self._no_descriptors(error) from error
             self._launched.process.kill()  # no zygote of ours sends such a thing
             raise WorkerStartFailed(f"the worker of `{self._name}`: {error}") from error
 
@@ -299,6 +310,8 @@ class Worker:
                     return
                 self._take(PACKETS.decode(data), handed)
             except (msgspec.DecodeError, ValueError, RecursionError, OSError) as error:
+                if is_want_of_descriptors(error):
+                    continue  # ours, and no fault of the zygote's
                 self._fail_start(WorkerStartFailed(f"its zygote sent no packet: {error}"))
                 self._launched.process.kill()
             finally:
@@ -321,6 +334,10 @@ class Worker:
             answered = self._forking.get(packet.forked)
             if answered is not None and not answered.done() and handed:
                 answered.set_result(handed.pop())
+            elif answered is not None and not answered.done():
+                # the kernel drops a descriptor for which there is no room here; or none was sent
+                error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                answered.set_exception(self._no_descriptors(error))
             elif handed and self._own_child(handed[0]) > 0:  # nobody waits for it any more
                 with suppress(ProcessLookupError):
                     syscalls.kill(handed[0])
