@@ -20,9 +20,9 @@ check: lint types test long
 test *args:
     {{python}} -m pytest {{args}}
 
-# The tests that `test` leaves out: benchmarks, imitated machines, hostile clients, OpenEnv's folders, others' clients.
+# The tests that `test` leaves out: benchmarks, kills under load, imitated machines, hostile clients, OpenEnv's folders, others' clients.
 long *args:
-    {{python}} -m pytest tests/bench tests/contexts tests/differential tests/door/hostile tests/ecosystem tests/fuzz tests/openenv tests/sabotage tests/test_thousand.py {{args}}
+    {{python}} -m pytest tests/bench tests/chaos tests/contexts tests/differential tests/door/hostile tests/ecosystem tests/fuzz tests/openenv tests/sabotage tests/test_thousand.py {{args}}
 
 # Only the attacks on the sandbox.
 attacks *args:
@@ -31,6 +31,10 @@ attacks *args:
 # Delete each protection of the sandbox in turn: some attack must work then. Prints the table.
 sabotage *args:
     {{python}} -m tests.sabotage {{args}}
+
+# Kill, stop, cut and fill under load, for minutes: `just chaos --seed 1 --minutes 5`.
+chaos *args:
+    {{python}} -m tests.chaos {{args}}
 
 # Only OpenEnv's own client against our server.
 openenv *args:

@@ -33,11 +33,12 @@ settings.register_profile(
 settings.load_profile("envhub")
 
 
-# minutes of benchmarks, imitated machines, hostile clients, OpenEnv's own server and folders,
-# others' clients, malformed frames, deleted protections, and a thousand sessions
+# minutes of benchmarks, of kills under load, imitated machines, hostile clients, OpenEnv's own
+# server and folders, others' clients, malformed frames, deleted protections, and a thousand
+# sessions
 _LONG = (
-    "bench", "contexts", "differential", "door/hostile", "ecosystem", "fuzz", "openenv",
-    "sabotage", "test_thousand.py",
+    "bench", "chaos", "contexts", "differential", "door/hostile", "ecosystem", "fuzz",
+    "openenv", "sabotage", "test_thousand.py",
 )  # fmt: skip
 LONG = [Path(__file__).parent / name for name in _LONG]
 

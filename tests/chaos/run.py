@@ -151,7 +151,7 @@ class Run:
                 return now
             same = same + 1 if not now.beyond(held, ALLOWED) else 0
             held = now
-            if like is None and same >= 6:
+            if like is None and same >= 3:
                 break
         return held
 

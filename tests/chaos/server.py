@@ -103,8 +103,8 @@ class Server:
         caps = [word for cap in _CAPS for word in ("--cap", cap)]
         words = [
             sys.executable, "-m", "envhub", "serve", "--port", str(self._port),
-            "--max-sessions", str(self.places), *self._connections(), "--grace-s", str(GRACE_S), "--queue-s", "10",
-            *folders, *only, *caps,
+            "--max-sessions", str(self.places), "--grace-s", str(GRACE_S),
+            "--queue-s", "10", *self._connections(), *folders, *only, *caps,
         ]  # fmt: skip
         where = self._shelf if self._logs else self.disk
         self._logs.append(where / f"log-{len(self._logs)}")

@@ -335,7 +335,7 @@ class Worker:
             if answered is not None and not answered.done() and handed:
                 answered.set_result(handed.pop())
             elif answered is not None and not answered.done():
-                # the kernel drops a descriptor for which there is no room here; or none was sent
+                # the kernel drops one for which there is no room here; or none was sent
                 error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 answered.set_exception(self._no_descriptors(error))
             elif handed and self._own_child(handed[0]) > 0:  # nobody waits for it any more
