@@ -129,6 +129,14 @@ def memory(pid: int) -> dict[str, int]:
     return found
 
 
+def memory_or_none(pid: int) -> int:
+    """Return the proportional memory of a process in KiB; 0 if it is gone."""
+    try:
+        return memory(pid).get("pss", 0)
+    except OSError:
+        return 0
+
+
 def zombies() -> list[Process]:
     """Return who has ended and was not reaped, in this pid namespace."""
     return [process for process in all_processes().values() if process.state == "Z"]

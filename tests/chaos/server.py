@@ -96,15 +96,15 @@ class Server:
         """Whether its process runs."""
         return self._server is not None and self._server.poll() is None
 
-    def start(self) -> None:
-        """Start it, and wait until it listens."""
+    def start(self, *more: str) -> None:
+        """Start it with more options, and wait until it listens."""
         folders = [word for folder in FOLDERS for word in ("--envs", folder)]
         only = [word for name in ENVIRONMENTS for word in ("--env", name)]
         caps = [word for cap in _CAPS for word in ("--cap", cap)]
         words = [
             sys.executable, "-m", "envhub", "serve", "--port", str(self._port),
             "--max-sessions", str(self.places), "--grace-s", str(GRACE_S),
-            "--queue-s", "10", *self._connections(), *folders, *only, *caps,
+            "--queue-s", "10", *self._connections(), *more, *folders, *only, *caps,
         ]  # fmt: skip
         where = self._shelf if self._logs else self.disk
         self._logs.append(where / f"log-{len(self._logs)}")

@@ -22,9 +22,9 @@ def test_a_server_under_load_survives_the_monkey(tmp_path: Path) -> None:
     if why := cell.missing():
         pytest.skip(why)
     report = tmp_path / "report.json"
-    words = ["--seed", str(SEED), "--minutes", "0.3", "--sessions", "40", "--report", report]
+    words = ["--seed", str(SEED), "--minutes", "0.3", "--sessions", "40"]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos", *words],
+        [sys.executable, "-m", "tests.chaos", *words, "--report", str(report)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
