@@ -21,6 +21,10 @@ from envhub.errors import (
 )
 from envhub.results import Record, StepResult, record
 
+# what an attempt to connect ends in, beside WebSocketException: websockets 17 asserts that a
+# connection which is cut at the very beginning of its handshake was not
+NO_CONNECTION = (OSError, TimeoutError, AssertionError)
+
 
 def websocket_url(base_url: str) -> str:
     """Return where `base_url` has its WebSocket.

@@ -173,7 +173,7 @@ class EnvClient(_Dialogue):
             where = await asyncio.to_thread(self._where)
             try:
                 self._socket = await connect(where, **self._settings)
-            except (OSError, TimeoutError, WebSocketException) as error:
+            except (*speech.NO_CONNECTION, WebSocketException) as error:
                 raise self._gone(error) from None
             self._lost = False
         return self
@@ -281,7 +281,7 @@ class SyncEnvClient:
             try:
                 # as of a `with` block, which ends in `disconnect`
                 self._socket = connect(where, **self._client._settings).__enter__()
-            except (OSError, TimeoutError, WebSocketException) as error:
+            except (*speech.NO_CONNECTION, WebSocketException) as error:
                 raise self._client._gone(error) from None
             self._client._lost = False
         return self

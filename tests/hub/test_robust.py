@@ -142,6 +142,25 @@ async def test_running_out_of_descriptors_is_an_error_and_passes(left: int) -> N
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+async def test_a_bill_is_told_and_a_session_closed_without_a_descriptor_left() -> None:
+    """What /proc would say of the process is not known then; the rest is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with Hub(PROBES) as hub:
+        session = await hub.open("probe")
+        await session.reset()
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+        try:
+            bill = await session.bill()
+            await session.aclose()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+        assert bill.calls == 1
+        assert hub.active_sessions == 0
+
+
 async def test_a_worker_that_starts_while_the_hub_closes_is_ended() -> None:
     """`nothing_leaks` sees the launcher, if it is left."""
     before = children()

@@ -218,7 +218,7 @@ class Line:
                     hint="a hub that asks for one is given `token=`" if status == 401 else "",
                 ) from None
             raise ConnectionLost(f"the hub at {self.url} answers {status}: {said}") from None
-        except (OSError, TimeoutError, WebSocketException) as error:
+        except (*speech.NO_CONNECTION, WebSocketException) as error:
             raise ConnectionLost(
                 f"no connection to {self.url}: {error or type(error).__name__}",
                 hint="is `envhub serve` running there?",

@@ -115,14 +115,15 @@ class ForkedProcess:
     def used_so_far(self) -> Used:
         """Return what it and its descendants have used; never less than before.
 
-        Of one that went with its zygote, what was known at the last time. May be called from
-        any thread.
+        Of one that went with its zygote, or when /proc cannot be read for want of descriptors,
+        what was known at the last time. May be called from any thread.
         """
         used = Used()
         if self._verdict is not None:
             used = Used(self._verdict.cpu_s, self._verdict.peak_bytes)
         elif self.pid > 0:
-            used = census.used(self.pid)
+            with suppress(OSError):
+                used = census.used(self.pid)
             if self.has_ended:  # so that the number may be another's
                 used = Used()
         known = self._used
