@@ -62,7 +62,8 @@ class Interleaved(RuleBasedStateMachine):
         for first in {t.client: t for t in reversed(waiting)}.values():
             # by nobody twice while it was first in its own queue; before that, by the others
             # once for each of its own that went before
-            own_before = [t for t in earlier if t.client == first.client]
+            before = self.asked[: self.asked.index(first)]
+            own_before = [t for t in before if t.client == first.client]
             most = 1 + len(own_before)
             passed = self.overtaken.get(first, [])
             assert all(passed.count(client) <= most for client in passed)
