@@ -22,9 +22,12 @@ class Raw:
     Args:
         url: of the server.
         headers: of the handshake.
+        unread: frames that it takes before a test reads them; None for any number.
     """
 
-    def __init__(self, url: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, url: str, headers: dict[str, str] | None = None, unread: int | None = None
+    ) -> None:
         self.heard: list[native.Reply] = []
         self._stack = ExitStack()
         connecting = connect(
@@ -33,7 +36,7 @@ class Raw:
             additional_headers=headers,
             compression=None,
             max_size=None,
-            max_queue=None,
+            max_queue=unread,
             proxy=None,
         )
         self._socket: ClientConnection = self._stack.enter_context(connecting)

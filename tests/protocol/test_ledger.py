@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envhub.door.native.ledger import Ledger
+from envhub.door.native.ledger import Ledger, Stock
 from envhub.errors import OutOfOrder
-from envhub.wire.native import WINDOW, Finished, Read, Reset, State, Step
+from envhub.wire.native import WINDOW, Failed, Finished, Read, Reset, State, Step
 
 
 def step(op: int, acked: int, action: bytes = b"a") -> Step:
@@ -87,10 +87,44 @@ def test_what_is_kept_is_what_is_answered_and_not_acknowledged(
 
     kept = {op: size for op, size in sizes.items() if op > acked}
     empty = Ledger()
-    for _ in kept:
-        empty.answer(Read(1, 0, b""))
+    for op in range(1, len(kept) + 1):
+        empty.take(State(1, op, 0))
+        empty.answer(Read(1, op, b""))
     assert ledger.kept_bytes == empty.kept_bytes + sum(kept.values())
 
 
 def _all_in(answered: dict[int, int], after: int, last: int) -> bool:
     return all(number in answered for number in range(after + 1, last + 1))
+
+
+def test_few_sessions_do_not_use_up_what_all_may_hold() -> None:
+    stock = Stock(10_000)
+    greedy, modest = Ledger(stock), Ledger(stock)
+    taken = [greedy.take(step(op, 0, b"a" * 3000)) for op in (1, 2, 3)]
+    refused = taken[2][1]
+
+    assert [is_new for is_new, _ in taken] == [True, True, False]
+    assert isinstance(refused, Failed)
+    assert (refused.op, refused.code) == (3, "capacity")
+    assert greedy.take(step(3, 0, b"a" * 3000)) == (False, refused)
+    assert modest.take(step(1, 0, b"a" * 3000)) == (True, None)
+    greedy.close()
+    modest.answer(Finished(1, 1))
+    assert modest.take(step(2, 1)) == (True, None)
+    modest.close()
+    assert stock.bytes == 0
+
+
+def test_no_call_begins_while_too_many_replies_are_kept() -> None:
+    stock = Stock(10_000)
+    ledger, other = Ledger(stock), Ledger(stock)
+    for op in (1, 2, 3):
+        ledger.take(State(1, op, 0))
+    ledger.answer(Read(1, 1, b"x" * 6000))
+    assert ledger.is_full
+    assert not other.is_full
+    ledger.answer(Finished(1, 2))
+    ledger.answer(Finished(1, 3))
+
+    assert ledger.take(State(1, 4, 3)) == (True, None)
+    assert not ledger.is_full

@@ -24,6 +24,7 @@ from envhub.wire.failures import failed
 
 MAX_LANES = 16_384  # of one connection
 SEND_DEADLINE_S = 60.0  # a client that takes no frame for so long is as good as gone
+_AT_ONCE_S = 0.005  # of a frame's requests; then others have the loop
 _UNACCEPTABLE, _BROKEN = 1002, 1011  # close codes (RFC 6455, 7.4.1)
 _REASON_BYTES = 120  # a close frame has room for 123
 
@@ -52,7 +53,7 @@ class Connection:
         self._websocket = websocket
         self._lanes = lanes
         self._holder = holder_of(websocket)
-        self._outlet = Outlet()
+        self._outlet = Outlet(self._forget)
         self._mine: dict[int, Lane] = {}
         self._groups: dict[int, Group] = {}
 
@@ -78,6 +79,7 @@ class Connection:
             await self._websocket.close(code, _shortened(reason))
 
     async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
@@ -87,9 +89,14 @@ class Connection:
                 raise RemoteProtocolError("a text frame, where all are binary")
             frame = native.requests(data)
             sink = self._sink(frame)
+            began = loop.time()
             for request in frame.requests:
                 self._take(request, sink)
-            await self._outlet.room()
+                while self._outlet.is_full:
+                    await self._outlet.room()
+                if loop.time() - began > _AT_ONCE_S:
+                    await asyncio.sleep(0)
+                    began = loop.time()
 
     def _sink(self, frame: native.Frame) -> Sink:
         """Return where the replies to a frame's numbered requests go."""
@@ -102,7 +109,7 @@ class Connection:
 
     def _take(self, request: native.Request, sink: Sink) -> None:
         channel = request.session
-        lane = self._lane(channel)
+        lane = self._mine.get(channel)
         if isinstance(request, native.Numbered):
             if lane is None:
                 self._refuse(request, sink)
@@ -120,18 +127,15 @@ class Connection:
             del self._mine[channel]
             lane.close()
 
-    def _lane(self, channel: int) -> Lane | None:
-        """Return a lane, unless it has ended or goes on elsewhere."""
-        lane = self._mine.get(channel)
-        if lane is not None and (lane.outlet is not self._outlet or lane.channel != channel):
+    def _forget(self, channel: int, lane: object) -> None:
+        """Note that a session has ended, or goes on elsewhere."""
+        if self._mine.get(channel) is lane:
             del self._mine[channel]
-            return None
-        return lane
 
     def _begin(self, request: native.Open | native.Resume) -> None:
         channel = request.session
         try:
-            if self._lane(channel) is not None:
+            if channel in self._mine:
                 raise OutOfOrder(f"this connection has a session {channel} already")
             if len(self._mine) >= MAX_LANES:
                 raise OutOfOrder(f"this connection has {MAX_LANES} sessions already")

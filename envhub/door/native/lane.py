@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import anyio
 import msgspec
 
-from envhub.door.holders import Rate
-from envhub.door.native.ledger import Ledger
+from envhub.door.native.ledger import Ledger, Stock
 from envhub.door.native.outlet import Outlet, Sink
 from envhub.errors import Cancelled, EnvhubError, RemoteProtocolError, SessionClosed
 from envhub.results import Bill
@@ -29,6 +29,7 @@ _WORTH_BYTES = 64 * 1024  # kept replies that the session's memory is told of
 
 _log = logging.getLogger(__name__)
 Opening = Callable[[], Awaitable["Session"]]
+Turn = Callable[[], Awaitable[None]]
 
 
 class Lane:
@@ -40,8 +41,10 @@ class Lane:
         environment: its name.
         grace_s: how long it is kept without a connection.
         opening: opens the session.
-        on_end: called once, when nobody can come to the lane any more.
-        rate: of its holder's calls; None for any.
+        on_leave: called once, when nobody can come to the lane any more.
+        on_end: called once, after that, when its session is closed.
+        turn: waits until another call is within its holder's rate; None for any rate.
+        stock: of the door.
 
     Attributes:
         outlet: of the connection that has it; None when none has, or it has ended.
@@ -53,14 +56,17 @@ class Lane:
         environment: str,
         grace_s: float,
         opening: Opening,
+        on_leave: Callable[[], None],
         on_end: Callable[[], None],
-        rate: Rate | None = None,
+        turn: Turn | None = None,
+        stock: Stock | None = None,
     ) -> None:
         self.environment = environment
         self._grace_s = grace_s
+        self._on_leave = on_leave
         self._on_end = on_end
-        self._rate = rate
-        self._ledger = Ledger()
+        self._turn = turn
+        self._ledger = Ledger(stock)
         self._waiting: deque[Numbered] = deque()
         self._sinks: dict[int, Sink] = {}  # call → where its reply goes, if not straight out
         self._session: Session | None = None
@@ -69,8 +75,9 @@ class Lane:
         self._told_pid = 0
         self._told_bytes = 0
         self._quiet: asyncio.Future[None] | None = None  # who closes it waits for that
-        self._ended = False
+        self._left = self._ended = False
         self._running = 0  # the number of the call that is under way
+        self._pacing: anyio.CancelScope | None = None  # of a call that its rate delays
         self._loop = asyncio.get_running_loop()
         self._expiry: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -89,6 +96,8 @@ class Lane:
             other = "number" if self.outlet is outlet else "connection"
             lost = SessionClosed(f"the session goes on over another {other}")
             self.outlet.send(native.encode(failed(self.channel, 0, lost)))
+            self.outlet.look_again()
+            self.outlet.gone(self.channel, self)
         for sink in self._sinks.values():
             sink.send()
         self._sinks.clear()  # who has come to it anew asks again for what it misses
@@ -132,7 +141,10 @@ class Lane:
     def cancel(self, op: int) -> None:
         """Stop a call that is not answered yet."""
         if op == self._running and self._session is not None:
-            self._session.cancel()
+            if self._pacing is not None:
+                self._pacing.cancel()
+            else:
+                self._session.cancel()
         for request in self._waiting:
             if request.op == op:
                 self._waiting.remove(request)
@@ -148,22 +160,33 @@ class Lane:
     def close(self) -> None:
         """Close the session, and tell the connection. Idempotent; does not wait."""
         if self._closing is None:
-            self._closing = self._loop.create_task(self.aclose())
+            self._leave()
+            self._closing = self._loop.create_task(self._close())
 
     async def aclose(self) -> None:
         """Close the session, and tell the connection. Idempotent."""
-        self._leave()
+        self.close()
+        assert self._closing is not None
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
-        if self._session is not None:
-            await self._session.aclose()
+        if self._session is None and self._working is not None:
+            self._working.cancel()
+            await asyncio.wait([self._working])
+        if self._session is None:
+            self._refuse(SessionClosed("the session was closed before it was open"))
+        else:
+            try:
+                await self._session.aclose()
+            except Exception:
+                _log.exception("a bug in envhub: a session did not close")
+            if self._pacing is not None:
+                self._pacing.cancel()
             if self._waiting or self._running or self._working is not None:
                 self._quiet = self._loop.create_future()
                 await self._quiet  # what waits is answered: the session is closed
-        elif self._working is not None:
-            self._working.cancel()
-            await asyncio.wait([self._working])
-            self._refuse(SessionClosed("the session was closed before it was open"))
         self._end(native.Closed(self.channel))
 
     # ------------------------------------------------------------ work
@@ -185,7 +208,9 @@ class Lane:
     def _go_on(self) -> None:
         """Carry out what waits. A step, most often, needs no task for that."""
         while self._waiting and not self._running and self._working is None:
-            if not self._begin_step():
+            if self._ledger.is_full:
+                self._refuse(self._ledger.full())
+            elif not self._begin_step():
                 self._working = self._loop.create_task(self._work())
         if self._quiet is not None and not self._running and self._working is None:
             self._quiet.set_result(None)
@@ -196,7 +221,7 @@ class Lane:
         request, session = self._waiting[0], self._session
         if not isinstance(request, native.Step) or request.stream or session is None:
             return False
-        if self._rate is not None or (self.outlet is not None and not self.outlet.has_room):
+        if self._turn is not None or (self.outlet is not None and self.outlet.is_full):
             return False
 
         def take(outcome: messages.Observed | EnvhubError) -> None:
@@ -213,8 +238,12 @@ class Lane:
         """Carry out what waits, and wait with it."""
         session = self._session
         while self._waiting and session is not None:
-            if self.outlet is not None:
+            if self.outlet is not None and self.outlet.is_full:
                 await self.outlet.room()
+                continue  # what waits may have been cancelled, or be another connection's
+            if self._ledger.is_full:
+                self._refuse(self._ledger.full())
+                continue
             request = self._waiting.popleft()
             self._running = request.op
             answer = await self._carried_out(session, request)
@@ -226,8 +255,8 @@ class Lane:
     async def _carried_out(self, session: Session, request: Numbered) -> Answer:
         channel, op = request.session, request.op
         try:
-            if self._rate is not None:
-                await self._rate.turn()
+            if self._turn is not None:
+                await self._pace(self._turn, session)
             match request:
                 case native.Step(action=action, stream=False):
                     outcome = await session.step_raw(action)
@@ -262,6 +291,19 @@ class Lane:
             _log.exception("a bug in envhub: a call of a session of %s", self.environment)
             return failed(channel, op, error)
         return self._observed(session, op, outcome)
+
+    async def _pace(self, turn: Turn, session: Session) -> None:
+        """Wait until another call is within the rate; a session that is closed needs not."""
+        if not session.is_open:
+            return
+        try:
+            with anyio.CancelScope() as self._pacing:
+                await turn()
+            cancelled = self._pacing.cancel_called
+        finally:
+            self._pacing = None
+        if cancelled and session.is_open:
+            raise Cancelled("it had not begun")
 
     def _observed(
         self, session: Session, op: int, outcome: messages.Observed | EnvhubError
@@ -310,17 +352,9 @@ class Lane:
         return found
 
     def _process(self, session: Session) -> native.Process:
-        receipt = session.receipt
-        return native.Process(
-            self.channel,
-            session.pid,
-            receipt.tier,
-            receipt.launcher,
-            receipt.layers,
-            receipt.seen,
-            receipt.uid,
-            receipt.missing,
-        )
+        told = session.receipt
+        of = (told.tier, told.launcher, told.layers, told.seen, told.uid, told.missing)
+        return native.Process(self.channel, session.pid, *of)
 
     def _say_opened(self) -> None:
         session, outlet = self._session, self.outlet
@@ -348,10 +382,15 @@ class Lane:
     def _end(self, last: native.Closed | native.Failed) -> None:
         if self.outlet is not None:
             self.outlet.send(native.encode(last))
+            self.outlet.gone(self.channel, self)
             self.outlet = None
         self._leave()
-
-    def _leave(self) -> None:
         if not self._ended:
             self._ended = True
+            self._ledger.close()
             self._on_end()
+
+    def _leave(self) -> None:
+        if not self._left:
+            self._left = True
+            self._on_leave()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from envhub.door.holders import Holder, Seat
 from envhub.door.native.lane import Lane
+from envhub.door.native.ledger import Stock
 from envhub.door.native.outlet import Outlet
 from envhub.errors import SessionLost
 from envhub.wire.native import Open, Resume
@@ -33,6 +35,8 @@ class Lanes:
         self._hub = hub
         self._grace_s = grace_s
         self._lanes: dict[tuple[str, bytes], Lane] = {}
+        self._stock = Stock()
+        self._left: set[Lane] = set()  # those that are being closed: nobody finds them
 
     def find(self, request: Open | Resume, holder: Holder, outlet: Outlet) -> Lane:
         """Return the lane of a key, which an Open makes if there is none.
@@ -56,8 +60,8 @@ class Lanes:
 
     async def aclose(self) -> None:
         """Close every session."""
-        for lane in list(self._lanes.values()):
-            await lane.aclose()
+        lanes = [*self._lanes.values(), *self._left]
+        await asyncio.gather(*(lane.aclose() for lane in lanes))
 
     def _opened(self, request: Open, holder: Holder) -> Lane:
         key, name = (holder.name, request.key), request.environment
@@ -65,7 +69,10 @@ class Lanes:
         seats: list[Seat] = []
 
         def forget() -> None:
-            self._lanes.pop(key, None)
+            self._left.add(self._lanes.pop(key))
+
+        def end() -> None:
+            self._left.discard(lane)
             for seat in seats:
                 seat.leave()
 
@@ -73,5 +80,8 @@ class Lanes:
             seats.append(await holder.enter())
             return await self._hub.open(name, schema=request.schema or None, client=holder.key)
 
-        lane = self._lanes[key] = Lane(name, self._grace_s, opening, forget, holder.rate)
+        turn = None if holder.rate is None else holder.turn
+        lane = self._lanes[key] = Lane(
+            name, self._grace_s, opening, forget, end, turn, self._stock
+        )
         return lane

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from envhub.wire import native
 
 MAX_UNSENT_BYTES = 32 * 1024 * 1024  # beyond it, no further call of this connection begins
+MAX_HELD_BYTES = 32 * 1024 * 1024  # by its groups together: beyond it none waits for others
 _TOGETHER_BYTES = 1024 * 1024  # in one frame, unless a single reply is longer
 
 
@@ -22,17 +24,24 @@ class Sink(Protocol):
 class Outlet:
     """Encoded replies on their way to one client. Those of one turn of the loop share a frame.
 
+    Args:
+        on_gone: told by a session that it has ended, or goes on elsewhere: its number, and its
+            lane.
+
     Attributes:
+        gone: that.
         closed: the connection is gone; what is sent is dropped, and can be asked for again.
+        held_bytes: of replies that wait in groups for others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_gone: Callable[[int, object], None]) -> None:
+        self.gone = on_gone
         self.closed = False
+        self.held_bytes = 0
         self._messages: list[bytes] = []
         self._unsent_bytes = 0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
-        self._room.set()
 
     def send(self, *messages: bytes) -> None:
         """Have messages sent."""
@@ -41,18 +50,21 @@ class Outlet:
         self._messages += messages
         self._unsent_bytes += sum(map(len, messages))
         self._arrived.set()
-        if self._unsent_bytes > MAX_UNSENT_BYTES:
-            self._room.clear()
 
     @property
-    def has_room(self) -> bool:
-        """Whether more may be made."""
-        return self._unsent_bytes <= MAX_UNSENT_BYTES
+    def is_full(self) -> bool:
+        """Whether no more may be made for now."""
+        return self._unsent_bytes > MAX_UNSENT_BYTES and not self.closed
 
     async def room(self) -> None:
-        """Wait until so much has been sent that more may be made."""
-        if not self._room.is_set():
+        """Wait until there may be room for more: who waits looks again."""
+        if self.is_full:
+            self._room.clear()
             await self._room.wait()
+
+    def look_again(self) -> None:
+        """Have who waits for room look whether it is still here that it needs some."""
+        self._room.set()
 
     async def next_frame(self) -> bytes:
         """Return the next frame, when there is something to send."""
@@ -68,7 +80,7 @@ class Outlet:
         frame = native.joined(self._messages[:taken])
         del self._messages[:taken]
         self._unsent_bytes -= together
-        if self._unsent_bytes <= MAX_UNSENT_BYTES:
+        if not self.is_full:
             self._room.set()
         return frame
 
@@ -91,6 +103,7 @@ class Group:
         self._first = 1
         self._under_way = 0
         self._messages: list[bytes] = []
+        self._bytes = 0
         self._replies = 0
 
     def expect(self, calls: int, first: int) -> None:
@@ -103,7 +116,15 @@ class Group:
         self._messages += messages
         self._replies += 1
         self._under_way -= 1
-        if self._replies >= self._first or self._under_way <= 0:
+        size = sum(map(len, messages))
+        self._bytes += size
+        self._outlet.held_bytes += size
+        if (
+            self._replies >= self._first
+            or self._under_way <= 0
+            or self._outlet.held_bytes > MAX_HELD_BYTES
+        ):
             self._outlet.send(*self._messages)
+            self._outlet.held_bytes -= self._bytes
             self._messages.clear()
-            self._replies = 0
+            self._replies = self._bytes = 0
