@@ -34,6 +34,7 @@ BENCHMARKS = (
     "churn",
     "kill",
     "neighbours",
+    "remote",
 )
 _RESULTS = REPOSITORY / "bench" / "results"
 

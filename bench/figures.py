@@ -19,6 +19,7 @@ class Figure:
         target: what the median is promised to stay at or below; None for no promise.
         note: how to read it.
         keep: also write the samples themselves to the JSON, for the plots.
+        at_least: the promise is to stay at or above the target.
     """
 
     name: str
@@ -27,11 +28,14 @@ class Figure:
     target: float | None = None
     note: str = ""
     keep: bool = False
+    at_least: bool = False
 
     @property
     def met(self) -> bool | None:
         """Whether the median keeps the promise; None without one."""
-        return None if self.target is None else self.median <= self.target
+        if self.target is None:
+            return None
+        return self.median >= self.target if self.at_least else self.median <= self.target
 
     @property
     def median(self) -> float:
@@ -51,6 +55,7 @@ class Figure:
             "p90": percentile(self.samples, 90),
             "p99": percentile(self.samples, 99),
             "target": self.target,
+            "at_least": self.at_least,
             "met": self.met,
             "note": self.note,
         }
@@ -80,11 +85,12 @@ class Group:
         note: str = "",
         *,
         keep: bool = False,
+        at_least: bool = False,
     ) -> None:
         """Add a figure; arguments are those of Figure."""
         if not samples:
             raise ValueError(f"no sample of `{name}` was taken")
-        self.figures.append(Figure(name, unit, samples, target, note, keep))
+        self.figures.append(Figure(name, unit, samples, target, note, keep, at_least))
 
     def add_ratio(
         self, name: str, over: Sequence[float], under: Sequence[float], note: str = ""

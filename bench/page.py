@@ -48,7 +48,9 @@ def promises(runs: list[dict[str, Any]]) -> str:
             if figure["target"] is not None:
                 what, unit = f"{name}: {figure['name']}", figure["unit"]
                 median = f"{report.number(figure['median'])} {unit}".strip()
-                lines.append(f"| {what} | {median} | ≤ {figure['target']:g} | {_met(figure)} |")
+                lines.append(
+                    f"| {what} | {median} | {report.target(figure)} | {_met(figure)} |"
+                )
     return "\n".join(lines)
 
 
@@ -63,14 +65,13 @@ def table(found: dict[str, Any], run: dict[str, Any]) -> str:
         "|---|---|---:|---:|---:|---:|---|",
     ]
     for figure in found["figures"]:
-        target = "" if figure["target"] is None else f"≤ {figure['target']:g}"
         cells = (
             "; ".join(filter(None, (figure["name"], figure["note"]))),
             figure["unit"],
             str(figure["n"]),
             report.spread(figure),
             report.number(figure["p99"]),
-            target,
+            report.target(figure),
             _met(figure),
         )
         lines.append(f"| {' | '.join(cells)} |")

@@ -116,11 +116,19 @@ def number(value: float) -> str:
     return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:.1f}"
 
 
+def target(figure: dict[str, Any]) -> str:
+    """Return what the median is held to, such as "≤ 3"; "" for nothing."""
+    if figure["target"] is None:
+        return ""
+    sign = "≥" if figure.get("at_least") else "≤"  # runs of before have none of these
+    return f"{sign} {figure['target']:g}"
+
+
 def _held_to(figure: dict[str, Any]) -> str:
     if figure["target"] is None:
         return ""
     sign = "[green]met[/]" if figure["met"] else "[red]missed[/]"
-    return f"≤ {figure['target']:g} {sign}"
+    return f"{target(figure)} {sign}"
 
 
 def _spreads(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -1,0 +1,210 @@
+"""The programs of the benchmark `remote`: servers, and clients that are told what to do.
+
+Each is a process of its own. What they use of the processors is asked of the kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import processes
+from bench.plan import ENVS, REPOSITORY
+from envhub.hub import build, openenv
+
+OPENENV = REPOSITORY / "bench" / "openenv"
+OPENENV_ECHO = OPENENV / "echo_env"
+_START_S = 120.0
+_LOG_BYTES = 64 * 1024
+_LINE_BYTES = 256 * 1024 * 1024  # the times of a million steps
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that listens.
+
+    Args:
+        url: where.
+        pid: its process; those that it has started are its sessions'.
+    """
+
+    url: str
+    pid: int
+
+    def used_s(self) -> tuple[float, float]:
+        """Return the processor time of the server, and of its descendants that live."""
+        return _cpu_s(self.pid), sum(_cpu_s(pid) for pid in processes.tree(self.pid))
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of some seconds of play.
+
+    Args:
+        times: of each step, in µs.
+        took_s: in all.
+        server_us: of the processor by the server, for each step.
+        sessions_us: by the sessions' processes.
+        client_us: by the client.
+    """
+
+    times: list[float]
+    took_s: float
+    server_us: float
+    sessions_us: float
+    client_us: float
+
+    @property
+    def rate(self) -> float:
+        """Steps in a second."""
+        return len(self.times) / self.took_s
+
+
+class Client:
+    """A client program, and the server that it plays on."""
+
+    def __init__(self, process: asyncio.subprocess.Process, server: Server) -> None:
+        self._process = process
+        self._server = server
+
+    async def play(self, sessions: int, warm_s: float, play_s: float) -> Played:
+        """Open sessions, step them for a while, and close them."""
+        await self._ask({"open": sessions})
+        await self._ask({"play": warm_s})
+        before = self._server.used_s()
+        told = await self._ask({"play": play_s})
+        after = self._server.used_s()
+        await self._ask({"close": True})
+        steps = len(told["times"])
+        server, others = ((b - a) * 1e6 / steps for a, b in zip(before, after, strict=True))
+        return Played(
+            told["times"], told["took_s"], server, others, told["cpu_s"] * 1e6 / steps
+        )
+
+    async def _ask(self, what: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{json.dumps(what)}\n".encode())
+        line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a client ended at {what}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+async def openenv_python() -> str:
+    """Return a Python that has OpenEnv in it: the virtual environment of its folder.
+
+    Raises:
+        BuildFailed: uv could not install it.
+    """
+    home = await asyncio.to_thread(build.python_for, openenv.read(OPENENV_ECHO))
+    return f"{home}/bin/python"
+
+
+@asynccontextmanager
+async def openenv_server(python: str, core: int | None = None) -> AsyncIterator[Server]:
+    """Hold OpenEnv's own server, without its web page, which is none of a step."""
+    line = [python, "-m", "uvicorn", "echo_env.server.app:app", "--port", "0"]
+    variables = {"PYTHONPATH": str(OPENENV), "ENABLE_WEB_INTERFACE": "false"}
+    async with _server(line, variables, r"running on (http://\S+)", core) as server:
+        yield server
+
+
+@asynccontextmanager
+async def our_server(folder: Path, core: int | None = None) -> AsyncIterator[Server]:
+    """Hold `envhub serve` with the folder's environment native, echo, and OpenEnv's echo."""
+    folders = (str(folder / "native"), str(ENVS / "echo"), str(OPENENV_ECHO))
+    line = [sys.executable, "-m", "envhub", "serve", "--port", "0", *folders]
+    async with _server(line, {}, r"listening on (http://\S+)", core) as server:
+        yield server
+
+
+@asynccontextmanager
+async def our_client(
+    server: Server, environment: str, how: str, core: int | None = None
+) -> AsyncIterator[Client]:
+    """Hold a client of ours; see `bench.player`."""
+    line = [sys.executable, "-m", "bench.player", server.url, environment, how]
+    async with _process(line, {}, core) as process:
+        yield Client(process, server)
+
+
+@asynccontextmanager
+async def openenv_client(
+    server: Server, python: str, path: str = "", loop: str = "asyncio", core: int | None = None
+) -> AsyncIterator[Client]:
+    """Hold a client of OpenEnv's own.
+
+    Args:
+        server: either.
+        python: has OpenEnv in it.
+        path: of the environment on the server.
+        loop: "asyncio" or "uvloop".
+        core: that it is to run on; None for any.
+    """
+    line = [python, str(OPENENV / "player.py"), f"{server.url}{path}", loop]
+    async with _process(line, {"PYTHONPATH": str(REPOSITORY)}, core) as process:
+        yield Client(process, server)
+
+
+@asynccontextmanager
+async def _server(
+    line: list[str], variables: Mapping[str, str], ready: str, core: int | None
+) -> AsyncIterator[Server]:
+    with tempfile.TemporaryFile("w+") as log:
+        async with _process(line, variables, core, log.fileno()) as process:
+            until = time.monotonic() + _START_S
+            while not (found := re.search(ready, said := _content(log.fileno()))):
+                if process.returncode is not None or time.monotonic() > until:
+                    raise RuntimeError(f"`{' '.join(line)}` does not listen:\n{said}")
+                await asyncio.sleep(0.05)
+            yield Server(found[1], process.pid)
+
+
+@asynccontextmanager
+async def _process(
+    line: list[str], variables: Mapping[str, str], core: int | None, log: int | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Hold a program; what it is told and says are pipes, unless there is a log."""
+    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    cores = os.sched_getaffinity(0) if core is None else {core}
+    process = await asyncio.create_subprocess_exec(
+        *line,
+        cwd=REPOSITORY,
+        env={**environment, **variables},
+        stdin=asyncio.subprocess.PIPE if log is None else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE if log is None else log,
+        stderr=log,
+        limit=_LINE_BYTES,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _content(descriptor: int) -> str:
+    return os.pread(descriptor, _LOG_BYTES, 0).decode(errors="replace")
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the processor time of a process and all its threads; 0 of one that is gone."""
+    try:
+        return time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3), as glibc makes it
+    except OSError:
+        return 0.0

@@ -1,0 +1,171 @@
+"""`python -m bench.player URL ENVIRONMENT HOW`: our clients play. For `remote`.
+
+HOW is one of `HOWS`; each is a way to step many sessions.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import uvloop
+
+import envhub
+from bench.plan import ACTION
+from bench.playing import Echoed, Player, each, obey
+
+_FIRST = 16
+
+
+class _Counted:
+    """As `Echoed`, for the environment that adds what it is told."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def next(self) -> dict[str, int]:
+        self._count += 1
+        return ACTION
+
+    def check(self, observation: Any) -> None:
+        if observation.count != self._count:
+            raise ValueError(f"step {self._count} came to {observation}")
+
+
+class _Said:
+    """As `Echoed`, of whole actions and observations."""
+
+    def __init__(self, number: int) -> None:
+        self._echoed = Echoed(number)
+
+    def next(self) -> dict[str, str]:
+        return {"message": self._echoed.next()}
+
+    def check(self, observation: Any) -> None:
+        self._echoed.check(observation.message)
+
+
+Script = _Counted | _Said
+
+
+class EnvClients:
+    """A connection a session, over OpenEnv's protocol."""
+
+    def __init__(self, url: str, environment: str) -> None:
+        self._url = f"{url}/envs/{environment}"
+        self._environment = environment
+        self._stack = AsyncExitStack()
+        self._steps: list[Callable[[], Awaitable[None]]] = []
+
+    async def open(self, sessions: int) -> None:
+        """Open so many sessions, and reset them."""
+        for number in range(sessions):
+            env = await self._stack.enter_async_context(envhub.EnvClient(self._url))
+            await env.reset()
+            self._steps.append(_steps(env, _script(self._environment, number)))
+
+    async def play(self, until: float) -> list[float]:
+        """Step each in a task of its own."""
+        return await each(self._steps, until)
+
+    async def close(self) -> None:
+        """Close them."""
+        self._steps.clear()
+        await self._stack.aclose()
+
+
+class Multiplexed:
+    """One connection for all sessions, each of them stepped by a task of its own."""
+
+    def __init__(self, url: str, environment: str) -> None:
+        self._url = url
+        self._environment = environment
+        self._stack = AsyncExitStack()
+        self._sessions: dict[envhub.RemoteSession, Script] = {}
+
+    async def open(self, sessions: int) -> None:
+        """Open so many sessions, and reset them."""
+        self.hub = await self._stack.enter_async_context(envhub.connect(self._url))
+        for number in range(sessions):
+            env = await self._stack.enter_async_context(self.hub.session(self._environment))
+            await env.reset()
+            self._sessions[env] = _script(self._environment, number)
+
+    async def play(self, until: float) -> list[float]:
+        """Step each in a task of its own."""
+        return await each([_steps(*one) for one in self._sessions.items()], until)
+
+    async def close(self) -> None:
+        """Close them."""
+        self._sessions.clear()
+        await self._stack.aclose()
+
+
+class Batched(Multiplexed):
+    """One connection, and all sessions stepped by one call, which waits for all of them."""
+
+    async def play(self, until: float) -> list[float]:
+        """Step all together; each has taken as long as its batch."""
+        batch, scripts = self.hub.batch(self._sessions), list(self._sessions.values())
+        times: list[float] = []
+        while (began := time.perf_counter()) < until:
+            outcomes = await batch.step([script.next() for script in scripts])
+            took_us = (time.perf_counter() - began) * 1e6
+            times += [took_us] * len(outcomes)
+            for script, outcome in zip(scripts, outcomes, strict=True):
+                script.check(_result(outcome).observation)
+        return times
+
+
+class FirstReady(Multiplexed):
+    """One connection, and the first sessions that are ready get their next action."""
+
+    async def play(self, until: float) -> list[float]:
+        """Step those that are ready; each has taken from its action to its turn."""
+        batch, scripts = self.hub.batch(self._sessions), self._sessions
+        began = dict.fromkeys(scripts, time.perf_counter())
+        times: list[float] = []
+        batch.send({session: script.next() for session, script in scripts.items()})
+        while ready := await batch.recv(first=_FIRST):
+            now = time.perf_counter()
+            for session, outcome in ready.items():
+                scripts[session].check(_result(outcome).observation)
+                times.append((now - began[session]) * 1e6)
+            if now < until:
+                now = time.perf_counter()
+                began.update(dict.fromkeys(ready, now))
+                batch.send({session: scripts[session].next() for session in ready})
+        return times
+
+
+HOWS: dict[str, Callable[[str, str], Player]] = {
+    "env-clients": EnvClients,
+    "multiplexed": Multiplexed,
+    "batched": Batched,
+    "first-ready": FirstReady,
+}
+
+
+def _script(environment: str, number: int) -> Script:
+    return _Counted() if environment == "native" else _Said(number)
+
+
+def _steps(env: Any, script: Script) -> Callable[[], Awaitable[None]]:
+    async def step() -> None:
+        script.check((await env.step(script.next())).observation)
+
+    return step
+
+
+def _result(outcome: envhub.StepResult | envhub.EnvhubError) -> envhub.StepResult:
+    if isinstance(outcome, envhub.EnvhubError):
+        raise outcome
+    return outcome
+
+
+if __name__ == "__main__":
+    url, environment, how = sys.argv[1:]
+    uvloop.run(obey(HOWS[how](url, environment)))

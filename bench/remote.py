@@ -1,0 +1,148 @@
+"""A server's steps: OpenEnv's and ours, by its client and ours, 64 sessions and one.
+
+The environment says back what it is told; in ours each session is a process in a sandbox of
+its own. Server and client are programs of their own. In every round each pair opens its
+sessions, steps them as fast as it can for a second, and closes them, in a new order; ratios
+are taken within a round. Every observation is checked.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import peers
+from bench.figures import Group, percentile
+from bench.peers import Client, Played
+from bench.plan import NATIVE, Plan, environments
+
+DEADLINE_S = 1800.0
+SESSIONS = 64
+STOCK = f"{SESSIONS} sessions, OpenEnv's server and client"
+_ONE = "1 session, one core"
+_ONE_STOCK = f"{_ONE}, OpenEnv's server and client"
+_MULTIPLEXED_TARGET, _BATCHED_TARGET = 8.0, 10.0
+_FOLDER, _ECHO, _NATIVE = "openenv_echo", "echo", "native"
+_ROUNDS = 10
+_PLAY_S, _QUICK_PLAY_S = 1.0, 0.05
+_WARM_S = 0.2
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A server and a client.
+
+    Args:
+        name: in the table.
+        environment: its name on our server; "" on OpenEnv's.
+        how: of `bench.player.HOWS`; or the event loop that OpenEnv's client runs on.
+        target: of its rate, over that of STOCK.
+    """
+
+    name: str
+    environment: str
+    how: str
+    target: float | None = None
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it has a single session, and a single core."""
+        return self.name.startswith(_ONE)
+
+
+def _pairs() -> Iterator[Pair]:
+    many = f"{SESSIONS} sessions"
+    yield Pair(STOCK, "", "asyncio")
+    yield Pair(f"{STOCK} on uvloop", "", "uvloop")
+    yield Pair(f"{many}, envhub, OpenEnv's folder and client", _FOLDER, "asyncio")
+    yield Pair(f"{many}, envhub, EnvClient, echo", _ECHO, "env-clients")
+    for environment in (_ECHO, _NATIVE):
+        goals = (_MULTIPLEXED_TARGET, _BATCHED_TARGET) if environment == _ECHO else (None,) * 2
+        over = f"{many}, envhub.connect"
+        yield Pair(f"{over}, a task each, {environment}", environment, "multiplexed", goals[0])
+        yield Pair(f"{over}, batch, {environment}", environment, "batched", goals[1])
+        yield Pair(f"{over}, first 16 of batch, {environment}", environment, "first-ready")
+    yield Pair(f"{many}, envhub.connect, batch, OpenEnv's folder", _FOLDER, "batched")
+    yield Pair(_ONE_STOCK, "", "asyncio")
+    yield Pair(f"{_ONE}, envhub, OpenEnv's folder and client", _FOLDER, "asyncio")
+    yield Pair(f"{_ONE}, envhub, EnvClient, echo", _ECHO, "env-clients")
+    yield Pair(f"{_ONE}, envhub.connect, echo", _ECHO, "multiplexed")
+    yield Pair(f"{_ONE}, envhub.connect, native", _NATIVE, "multiplexed")
+
+
+PAIRS = tuple(_pairs())
+
+
+async def run(plan: Plan) -> Group:
+    """Measure, and return the figures."""
+    play_s = _QUICK_PLAY_S if plan.quick else _PLAY_S
+    warm_s = min(_WARM_S, play_s)
+    found: dict[str, list[Played]] = {pair.name: [] for pair in PAIRS}
+    with environments(native=NATIVE) as folder:
+        async with AsyncExitStack() as stack:
+            clients = await _clients(stack, folder)
+            for at in range(plan.times(_ROUNDS) + 1):
+                for pair in random.sample(PAIRS, len(PAIRS)):
+                    sessions = 1 if pair.is_one else SESSIONS
+                    played = await clients[pair.name].play(sessions, warm_s, play_s)
+                    if at:  # the first round starts the workers, and warms everything
+                        found[pair.name].append(played)
+    return _figures(found)
+
+
+async def _clients(stack: AsyncExitStack, folder: Path) -> dict[str, Client]:
+    """Start servers and clients; return the clients by the names of their pairs."""
+    python = await peers.openenv_python()
+    found: dict[str, Client] = {}
+    for core in (None, max(os.sched_getaffinity(0))):
+        stock = await stack.enter_async_context(peers.openenv_server(python, core))
+        ours = await stack.enter_async_context(peers.our_server(folder, core))
+        for pair in PAIRS:
+            if pair.is_one == (core is None):
+                continue
+            server = ours if pair.environment else stock
+            if pair.how in ("asyncio", "uvloop"):
+                path = f"/envs/{pair.environment}" if pair.environment else ""
+                client = peers.openenv_client(server, python, path, pair.how, core)
+            else:
+                client = peers.our_client(server, pair.environment, pair.how, core)
+            found[pair.name] = await stack.enter_async_context(client)
+    return found
+
+
+def _figures(found: dict[str, list[Played]]) -> Group:
+    group = Group()
+    for name, rounds in found.items():
+        times = [one for played in rounds for one in played.times]
+        group.add(f"{name}: one step", "µs", times)
+        rates = [played.rate for played in rounds]
+        group.add(f"{name}: rate", "steps/s", rates)
+        for what, used in (
+            ("the server", [played.server_us for played in rounds]),
+            ("the sessions' processes", [played.sessions_us for played in rounds]),
+            ("the client", [played.client_us for played in rounds]),
+        ):
+            if any(used):
+                group.add(f"{name}: processor time of {what}, each step", "µs", used)
+        group.series[name] = [(float(at), rate) for at, rate in enumerate(rates)]
+    for pair in PAIRS:
+        if pair.is_one and pair.name != _ONE_STOCK:
+            p50 = [_p50(played) for played in found[pair.name]]
+            stock = [_p50(played) for played in found[_ONE_STOCK]]
+            group.add_ratio(f"{_ONE_STOCK} ÷ {pair.name[len(_ONE) + 2 :]}: p50", stock, p50)
+        elif pair.name != STOCK and not pair.is_one:
+            rates, stock = (
+                [played.rate for played in found[name]] for name in (pair.name, STOCK)
+            )
+            ratios = [a / b for a, b in zip(rates, stock, strict=True)]
+            name = f"{pair.name} ÷ OpenEnv's server and client: rate"
+            group.add(name, "ratio", ratios, pair.target, at_least=True)
+    return group
+
+
+def _p50(played: Played) -> float:
+    return percentile(played.times, 50)
