@@ -13,7 +13,7 @@ import math
 import typing
 from collections import abc
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import pydantic_core
@@ -26,6 +26,7 @@ from envhub.wire.messages import Form
 _PARTS = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterable, abc.AsyncIterator,
           abc.AsyncGenerator)  # fmt: skip
 LIFTED = ("reward", "done", "truncated")
+_NUMBERS = (int, float)  # of which a union would be looked through more slowly
 
 
 class Codec(Protocol):
@@ -219,8 +220,7 @@ def _invalid(error: pydantic_core.ValidationError) -> InvalidAction:
     return InvalidAction(message, detail=detail)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One reply of an environment, encoded. See `wire.messages.Observed`."""
 
     payload: bytes
@@ -263,7 +263,7 @@ def _openenv(fields: dict[str, Any], reward: Any, done: bool, truncated: bool) -
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, bool | int | float) or type(value).__module__ == "numpy"
+    return isinstance(value, _NUMBERS) or type(value).__module__ == "numpy"
 
 
 def encode_openenv(value: Any) -> bytes:
@@ -276,11 +276,7 @@ def decode_openenv(data: bytes) -> Any:
     return json.loads(data)
 
 
-def encode_native(value: Any) -> bytes:
-    """Return MessagePack; arrays keep dtype and shape."""
-    return arrays.ENCODER.encode(value)
-
-
-def decode_native(data: bytes) -> Any:
-    """Return what `encode_native` was given, models as mappings."""
-    return arrays.decode(data)
+# each step goes through both, so nothing is between: MessagePack, in which arrays keep dtype
+# and shape, from a value and back; models come back as mappings
+encode_native = arrays.ENCODER.encode
+decode_native = arrays.decode

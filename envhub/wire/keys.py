@@ -13,7 +13,7 @@ MAX_DEPTH = 512  # the interpreter's own limit is another in each of its version
 MAX_VALUES = 4_000_000  # that are looked at; about a second
 _UNCOUNTED_BYTES = 512 * 1024  # as many values at most
 _CONTAINER, _EXTENSION = 8, 32  # what they weigh: so many times a number in memory, and time
-_LARGE_MAPS = (b"\xde", b"\xdf")  # map 16 and map 32; smaller ones have at most 15 entries
+_MAP16, _MAP32 = b"\xde", b"\xdf"  # smaller ones have at most 15 entries
 # first byte → bytes that follow: of the value itself, or of its length
 _FIXED = {
     0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
@@ -40,8 +40,9 @@ def check(data: bytes) -> None:
     """
     if (
         len(data) <= _UNCOUNTED_BYTES
-        and not any(mark in data for mark in _LARGE_MAPS)
-        and not _may_be_deep(data)
+        and _MAP16 not in data
+        and _MAP32 not in data
+        and (len(data) <= MAX_DEPTH or not _may_be_deep(data))
     ):
         return
     try:
@@ -52,9 +53,7 @@ def check(data: bytes) -> None:
 
 def _may_be_deep(data: bytes) -> bool:
     """Whether there are bytes for so many containers; most often there are not."""
-    return (
-        len(data) > MAX_DEPTH and len(data) - len(data.translate(None, _CONTAINERS)) > MAX_DEPTH
-    )
+    return len(data) - len(data.translate(None, _CONTAINERS)) > MAX_DEPTH
 
 
 def _walk(data: bytes) -> None:

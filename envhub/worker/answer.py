@@ -137,33 +137,36 @@ class Answering:
 
     def _work(self, request: Request) -> Work:
         match request:
-            case Describe():
-                return _described(request.op, self._class, self._signature)
+            case Step():  # first, and without a generator between: there is one for each step
+                return self._step(request)
             case Reset():
-                return (yield from self._reset(request))
-            case Step():
-                return (yield from self._step(request))
+                return self._reset(request)
             case Continue():
-                return (yield from self._continue(request))
+                return self._continue(request)
             case GetState():
-                return (yield from self._state(request))
+                return self._state(request)
             case Invoke():
-                return (yield from self._invoke(request))
-            case Close():
-                if self._parts is not None:
-                    yield from self._leave_parts()
-                if self._environment is not None and hasattr(self._environment, "close"):
-                    yield self._environment.close, (), {}
-                return Closed(request.op)
+                return self._invoke(request)
+            case Describe() | Close():
+                return self._beside(request)
+
+    def _beside(self, request: Describe | Close) -> Work:
+        if isinstance(request, Describe):
+            return _described(request.op, self._class, self._signature)
+        if self._parts is not None:
+            yield from self._leave_parts()
+        if self._environment is not None and hasattr(self._environment, "close"):
+            yield self._environment.close, (), {}
+        return Closed(request.op)
 
     def _construct(self) -> Generator[Call, Any, None]:
-        if self._environment is None:
-            self._environment = yield self._class, (), {}
+        self._environment = yield self._class, (), {}
 
     def _reset(self, request: Reset) -> Work:
         options = _mapping(request.options, request.form)
         options = _accepted(options, self._signature.reset_options, request.form)
-        yield from self._construct()
+        if self._environment is None:
+            yield from self._construct()
         if self._parts is not None:
             yield from self._leave_parts()
         self._in_episode = False
@@ -178,7 +181,8 @@ class Answering:
         options = _mapping(request.options, request.form)
         if request.form == "json":
             options = _known(options, self._signature.step_options)
-        yield from self._construct()
+        if self._environment is None:
+            yield from self._construct()
         if self._parts is not None:
             yield from self._leave_parts()
         value = yield self._method("step"), (action,), options
@@ -225,7 +229,8 @@ class Answering:
         return reply
 
     def _state(self, request: GetState) -> Work:
-        yield from self._construct()
+        if self._environment is None:
+            yield from self._construct()
         environment = self._environment
         value = yield (lambda: environment.state), (), {}
         fields = self._signature.state.dump(value)
@@ -233,7 +238,8 @@ class Answering:
         return StateRead(request.op, encode(fields))
 
     def _invoke(self, request: Invoke) -> Work:
-        yield from self._construct()
+        if self._environment is None:
+            yield from self._construct()
         if not hasattr(self._environment, "invoke"):
             tools = request.method.startswith("tools/")
             what = f"{request.method} is not supported for this environment"
@@ -244,9 +250,7 @@ class Answering:
 
     def _observed(self, op: int, value: Any, form: Form, *, is_part: bool = False) -> Observed:
         got = schema.outcome(self._signature.observation, value, form)
-        return Observed(
-            op, got.payload, got.reward, got.terminated, got.truncated, got.metadata, is_part
-        )
+        return Observed(op, *got, is_part)
 
     def _method(self, name: str) -> Any:
         """Return the environment's own `_async` twin, as OpenEnv does, else the method."""
