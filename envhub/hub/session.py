@@ -106,7 +106,8 @@ class Session:
     @property
     def pid(self) -> int:
         """The number of the session's process on this machine; 0 if it has none."""
-        return self._process.pid if self._process is not None else 0
+        process = self._process
+        return process.pid if process is not None else 0
 
     @property
     def has_process(self) -> bool:
@@ -183,16 +184,14 @@ class Session:
         """Begin a step, and have `done` told, once, of what it comes to, in encoded form."""
 
         def take(reply: Reply | EnvhubError) -> None:
-            if isinstance(reply, EnvhubError):
+            if isinstance(reply, Observed | EnvhubError):
                 done(reply)
                 return
             try:
                 with self.held_to_protocol():
-                    found = calls.expect(reply, Observed)
+                    calls.expect(reply, Observed)
             except RemoteProtocolError as error:
                 done(error)
-            else:
-                done(found)
 
         if not self._conversation.begin("step", lambda op: Step(op, "msgpack", action), take):
             task = asyncio.get_running_loop().create_task(self._step_later(action, done))
@@ -321,7 +320,8 @@ class Session:
 
         Entered right after the call: there must be no other between the two.
         """
-        return self._process.held_to_protocol() if self._process else nullcontext()
+        process = self._process
+        return process.held_to_protocol() if process is not None else nullcontext()
 
     async def aclose(self) -> None:
         """Close the environment, and give the place back. Idempotent.

@@ -150,7 +150,7 @@ class Exchange:
     @property
     def output(self) -> str:
         """The tail of what was printed during the last call."""
-        return self._output.decode(errors="replace")
+        return self._output.decode(errors="replace") if self._output else ""
 
     def ended(self) -> None:
         """Note the end of the process."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 
 import msgspec
 
@@ -20,8 +19,7 @@ from envhub.wire.messages import Observed, Reply
 from envhub_sandbox import OwnReason, Passed
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(msgspec.Struct, frozen=True):
     """When something must be over.
 
     Args:
