@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+_NESTING = (dict, list)  # what may have mappings in it
+
 
 class Record(dict[str, Any]):
     """A mapping whose keys are attributes, too: `observation.stdout`."""
@@ -26,9 +28,13 @@ class Record(dict[str, Any]):
 def record(value: Any) -> Any:
     """Return `value` with every mapping in it as a Record."""
     if isinstance(value, dict):
-        return Record({key: record(item) for key, item in value.items()})
+        found = Record(value)
+        for key, item in value.items():
+            if isinstance(item, _NESTING):
+                found[key] = record(item)
+        return found
     if isinstance(value, list):
-        return [record(item) for item in value]
+        return [record(item) if isinstance(item, _NESTING) else item for item in value]
     return value
 
 

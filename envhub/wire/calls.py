@@ -15,6 +15,7 @@ from envhub.wire.messages import Finished, Observed, Reply
 
 T = TypeVar("T")
 MAX_ACTION_BYTES = MAX_FRAME_BYTES - 1024  # the rest of its frame
+_EMPTY = b"\x80"  # a map of none: what most metadata is
 _UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -119,6 +120,8 @@ def _decode(data: bytes) -> Any:
 
 
 def _mapping(data: bytes) -> Record:
+    if data == _EMPTY:
+        return Record()
     found = _decode(data)
     if not isinstance(found, Record):
         raise RemoteProtocolError(f"a `{type(found).__name__}` from the worker, no mapping")

@@ -204,6 +204,8 @@ class Channel:
     def hear(self, reply: native.Reply) -> None:
         """Take a reply."""
         match reply:
+            case native.Observed():  # nearly all are
+                self._take(reply)
             case native.Opened():
                 if not self._opening.done():
                     self._opening.set_result(reply)
