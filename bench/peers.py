@@ -20,7 +20,7 @@ from typing import Any
 
 from bench import processes
 from bench.plan import ENVS, REPOSITORY
-from envhub.hub import build, openenv
+from envhub.hub.environments import build, openenv
 
 OPENENV = REPOSITORY / "bench" / "openenv"
 OPENENV_ECHO = OPENENV / "echo_env"

@@ -125,11 +125,11 @@ class FirstReady(Multiplexed):
 
     async def play(self, until: float) -> list[float]:
         """Step those that are ready; each has taken from its action to its turn."""
-        batch, scripts = self.hub.batch(self._sessions), self._sessions
+        scripts, batch = self._sessions, self.hub.batch(self._sessions, first=_FIRST)
         began = dict.fromkeys(scripts, time.perf_counter())
         times: list[float] = []
         batch.send({session: script.next() for session, script in scripts.items()})
-        while ready := await batch.recv(first=_FIRST):
+        while ready := await batch.recv():
             now = time.perf_counter()
             for session, outcome in ready.items():
                 scripts[session].check(_result(outcome).observation)
