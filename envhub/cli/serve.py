@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -234,6 +235,7 @@ async def _serve(hub: Hub, root: str, door: dict[str, Any]) -> None:
         # the first session shows whether the machine can isolate, before anybody connects
         async with hub.session(root) as first:
             receipt = first.receipt
+        _settle()
         try:
             await open_door(
                 hub,
@@ -247,6 +249,16 @@ async def _serve(hub: Hub, root: str, door: dict[str, Any]) -> None:
                 f"cannot listen on {door['host']}:{door['port']}: {error.strerror or error}",
                 hint="`--port 0` takes any free port",
             ) from error
+
+
+def _settle() -> None:
+    """Have no collection of garbage look through what lives as long as the server.
+
+    With many sessions there are collections all the time, and what was imported was most of
+    what they looked through.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _say_that_it_drains(sessions: int) -> None:
