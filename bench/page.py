@@ -35,6 +35,8 @@ def main(files: list[str]) -> int:
             plots.draw_memory(run, _IMAGES / "memory.png")
         if run["benchmarks"].get("neighbours", {}).get("figures"):
             plots.draw_neighbours(run, _IMAGES / "neighbours.png")
+        if run["benchmarks"].get("remote", {}).get("figures"):
+            plots.draw_remote(run, _IMAGES / "remote.png")
     _PAGE.write_text(text)
     return 0
 

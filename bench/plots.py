@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bench import machine, neighbours
+from bench import machine, neighbours, remote
 
 _INK, _QUIET, _TARGET = "#222222", "#8a8a8a", "#c0392b"
 _OURS, _OTHERS = "#1f6fb2", "#9a9a9a"
@@ -139,6 +139,34 @@ def draw_neighbours(run: dict[str, Any], path: Path) -> None:
         " above p50, below p99"
     )
     _finish(plot, axes, "What hostile sessions do to their neighbours", run, path)
+
+
+def draw_remote(run: dict[str, Any], path: Path) -> None:
+    """Draw the rate of every round of 64 sessions, a row for each server and client."""
+    found = run["benchmarks"]["remote"]
+    used = {figure["name"]: figure["median"] for figure in found["figures"]}
+    names = [name for name in found["series"] if name.startswith(f"{remote.SESSIONS} ")]
+    plot, axes = _canvas(10, 0.46 * len(names) + 1.9)
+    for row, name in enumerate(reversed(names)):
+        rates = [rate for _, rate in found["series"][name]]
+        color = _OTHERS if name.startswith(remote.STOCK) else _OURS
+        axes.scatter(rates, [row] * len(rates), s=16, color=color, alpha=0.45, linewidths=0)
+        middle = statistics.median(rates)
+        axes.plot([middle] * 2, [row - 0.34, row + 0.34], color=_INK, linewidth=2)
+        parts = (used.get(remote.processor_time(name, who), 0.0) for who in remote.PROGRAMS)
+        words = f"  {middle:,.0f} steps/s;  {' + '.join(f'{part:.0f}' for part in parts)} µs"
+        across = axes.get_yaxis_transform()
+        axes.text(1.01, row, words, transform=across, va="center", fontsize=8.5, color=_INK)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set_yticks(range(len(names)), [name.partition(", ")[2] for name in reversed(names)])
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_xlabel(
+        "steps in a second, a dot for each round; on the right processor time of a step: of"
+        " the server,\nthe sessions' processes and the client"
+    )
+    title = f"{remote.SESSIONS} sessions of a server, stepped as fast as they go"
+    _finish(plot, axes, title, run, path)
 
 
 def _canvas(width: float, height: float) -> tuple[Any, Any]:

@@ -23,6 +23,7 @@ from bench.plan import NATIVE, Plan, environments
 DEADLINE_S = 1800.0
 SESSIONS = 64
 STOCK = f"{SESSIONS} sessions, OpenEnv's server and client"
+PROGRAMS = ("the server", "the sessions' processes", "the client")
 _ONE = "1 session, one core"
 _ONE_STOCK = f"{_ONE}, OpenEnv's server and client"
 _MULTIPLEXED_TARGET, _BATCHED_TARGET = 8.0, 10.0
@@ -77,6 +78,11 @@ def _pairs() -> Iterator[Pair]:
 PAIRS = tuple(_pairs())
 
 
+def processor_time(pair: str, who: str) -> str:
+    """Return the name of the figure that says what one of PROGRAMS uses."""
+    return f"{pair}: processor time of {who}, each step"
+
+
 async def run(plan: Plan) -> Group:
     """Measure, and return the figures."""
     play_s = _QUICK_PLAY_S if plan.quick else _PLAY_S
@@ -121,13 +127,10 @@ def _figures(found: dict[str, list[Played]]) -> Group:
         group.add(f"{name}: one step", "µs", times)
         rates = [played.rate for played in rounds]
         group.add(f"{name}: rate", "steps/s", rates)
-        for what, used in (
-            ("the server", [played.server_us for played in rounds]),
-            ("the sessions' processes", [played.sessions_us for played in rounds]),
-            ("the client", [played.client_us for played in rounds]),
-        ):
-            if any(used):
-                group.add(f"{name}: processor time of {what}, each step", "µs", used)
+        costs = [(one.server_us, one.sessions_us, one.client_us) for one in rounds]
+        for who, used in zip(PROGRAMS, zip(*costs, strict=True), strict=True):
+            if any(used):  # OpenEnv's sessions have no processes
+                group.add(processor_time(name, who), "µs", used)
         group.series[name] = [(float(at), rate) for at, rate in enumerate(rates)]
     for pair in PAIRS:
         if pair.is_one and pair.name != _ONE_STOCK:

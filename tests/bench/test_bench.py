@@ -10,18 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from bench import hostile, page, report
+from bench import hostile, page, peers, remote, report
 from bench.figures import Group, percentile
 from bench.ticks import ticks
+from envhub.errors import BuildFailed
+from envhub.hub.environments import build, openenv
 
 REPOSITORY = Path(__file__).parents[2]
 SUMMARY = {"name", "unit", "n", "median", "min", "max", "p99", "target", "met", "note"}
 FOUND = {"purpose", "load", "contention", "took_s", "error", "figures", "series"}
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+def bench(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "bench", *arguments]
-    return subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        line, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout_s
+    )
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +76,35 @@ def test_neighbours_are_measured_beside_every_kind_of_harm(tmp_path: Path) -> No
     assert targets == [
         "mix of all ÷ quiet: p99 of a step",
         "at full speed, mix of all ÷ quiet: p99 of a step",
+    ]
+
+
+@pytest.mark.timeout(1800)
+def test_a_server_is_measured_beside_openenv_s(tmp_path: Path) -> None:
+    try:
+        build.python_for(openenv.read(peers.OPENENV_ECHO))
+    except BuildFailed as error:
+        pytest.skip(f"OpenEnv cannot be installed: {error}")
+    path = tmp_path / "run.json"
+    done = bench("remote", "--quick", "--json", str(path), timeout_s=600)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = report.read(path)
+    found = run["benchmarks"]["remote"]
+    assert found["error"] == ""
+    medians = {figure["name"]: figure["median"] for figure in found["figures"]}
+    for pair in remote.PAIRS:
+        assert medians[f"{pair.name}: rate"] > 0
+        server, sessions, client = (
+            medians.get(remote.processor_time(pair.name, who), 0) for who in remote.PROGRAMS
+        )
+        assert server > 0
+        assert client > 0
+        assert (sessions > 0) is (pair.environment != "")  # OpenEnv's has no processes
+    targets = [figure["name"] for figure in found["figures"] if figure["target"]]
+    assert targets == [
+        "64 sessions, envhub.connect, a task each, echo ÷ OpenEnv's server and client: rate",
+        "64 sessions, envhub.connect, batch, echo ÷ OpenEnv's server and client: rate",
     ]
 
 
@@ -136,6 +169,20 @@ def test_a_ratio_is_taken_pair_by_pair() -> None:
     group.add_ratio("a ÷ b", [2.0, 30.0], [1.0, 10.0])
 
     assert group.figures[0].samples == [2.0, 3.0]
+
+
+def test_a_promise_may_be_to_stay_at_or_above(quick: Path) -> None:
+    group = Group()
+    for name, samples in (("more", [8.0, 9.0, 9.5]), ("less", [7.0, 7.5, 9.0])):
+        group.add(name, "ratio", samples, 8.0, at_least=True)
+    found = {
+        "load": 1.0, "contention": [1.0, 1.0], "took_s": 1.0,
+        "figures": [figure.as_dict() for figure in group.figures],
+    }  # fmt: skip
+    table = page.table(found, report.read(quick))
+
+    assert "| more | ratio | 3 | 9 [8..9.50] | 9.50 | ≥ 8 | met |" in table
+    assert "| less | ratio | 3 | 7.50 [7..9] | 9 | ≥ 8 | **missed** |" in table
 
 
 def test_a_figure_without_samples_is_an_error() -> None:
