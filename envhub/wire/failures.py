@@ -9,7 +9,7 @@ from typing import Any
 from envhub import errors
 from envhub.errors import EnvhubError
 from envhub.wire.messages import MAX_TEXT
-from envhub.wire.native import Failed
+from envhub.wire.native import MAX_DETAIL, Failed
 
 SANDBOX = "sandbox"  # the code of what a machine cannot isolate, which is no EnvhubError
 
@@ -50,7 +50,9 @@ def _details(error: EnvhubError) -> dict[str, str | float | tuple[str, ...]]:
     found: dict[str, str | float | tuple[str, ...]] = {}
     for name, value in vars(error).items():
         if name in _FIELDS[type(error)] and value:
-            found[name] = value.decode(errors="replace") if isinstance(value, bytes) else value
+            value = value.decode(errors="replace") if isinstance(value, bytes) else value
+            if not isinstance(value, str) or len(value) <= MAX_DETAIL:  # or no client takes it
+                found[name] = value
     return found
 
 

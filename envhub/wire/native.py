@@ -25,7 +25,8 @@ Channel = Annotated[int, Meta(ge=0, lt=2**32)]
 Key = Annotated[bytes, Meta(min_length=16, max_length=64)]
 Name = Annotated[str, Meta(max_length=255)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
-_OUTPUT = Annotated[str, Meta(max_length=4 * MAX_TEXT)]
+MAX_DETAIL = 4 * MAX_TEXT
+_OUTPUT = Annotated[str, Meta(max_length=MAX_DETAIL)]
 
 
 class Message(Struct, frozen=True, array_like=True, tag=str.lower, forbid_unknown_fields=True):
@@ -181,8 +182,8 @@ class Process(Message, frozen=True):
     pid: int
     tier: Name
     launcher: Name
-    layers: tuple[Name, ...]
-    seen: tuple[Name, ...]
+    layers: tuple[Text, ...]
+    seen: tuple[Text, ...]
     uid: int
     missing: tuple[Text, ...]
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from envhub.client.native.line import Line
@@ -20,6 +21,7 @@ from envhub.wire.failures import exception
 
 _MARGIN_S = 30.0  # beyond the hub's own deadline for a call
 _CLOSE_S = 5.0  # likewise, for one that nobody misses
+_LONGEST_S = 24 * 3600.0  # where the hub says nothing sensible of a deadline
 _OPEN_S = 600.0  # for a place in the hub's queue, and a worker's start
 
 Done = Callable[["native.Answer | EnvhubError"], None]
@@ -68,6 +70,7 @@ class Channel:
         self._opening: asyncio.Future[native.Opened] = self._loop.create_future()
         self._bill = Bill()
         self._billing: list[asyncio.Future[None]] = []
+        self._pausing: list[asyncio.Future[None]] = []  # calls that wait for others' answers
         self._ended = asyncio.Event()
         self._is_closing = False
         self.opened: native.Opened | None = None
@@ -88,8 +91,10 @@ class Channel:
             raise ConnectionLost(f"the hub opened no session within {_OPEN_S:g} s") from None
         finally:
             if self.opened is None:
-                self._line.unsubscribe(self._number)  # the hub closes what nobody asks for
+                self._line.unsubscribe(self._number)
                 self._opening.cancel()
+                with suppress(EnvhubError):  # it may have a place all the same, or get one
+                    self._line.send(native.Close(self._number))
 
     async def call(self, stage: str, making: Making) -> native.Answer:
         """Make one call and return its answer. Cancelled, it is stopped at the hub as well.
@@ -111,6 +116,7 @@ class Channel:
             else:
                 future.set_result(answer)
 
+        await self._wait_for_room(self._allowed_s(stage))
         call = self._begin(stage, making, take)
         try:
             return await future
@@ -136,9 +142,9 @@ class Channel:
         """Return what the session has used so far; after its end, what it had used."""
         if self.over is None:
             told: asyncio.Future[None] = self._loop.create_future()
-            self._billing.append(told)
             self._line.send(native.Bill(self._number))
-            await told
+            self._billing.append(told)
+            await _within(told, _MARGIN_S)
         return self._bill
 
     async def close(self) -> None:
@@ -151,12 +157,13 @@ class Channel:
             try:
                 self._line.send(native.Bill(self._number))
                 self._line.send(native.Close(self._number))
-                async with asyncio.timeout(self.opened.limits["close_s"] + _CLOSE_S):
+                async with asyncio.timeout(self._allowed_s("close", _CLOSE_S)):
                     await self._ended.wait()
             except (EnvhubError, TimeoutError):
                 pass  # the hub closes it when it has not heard from us for a while
-        self._line.unsubscribe(self._number)
-        self.cut_off(self.over)
+            finally:
+                self._line.unsubscribe(self._number)
+                self.cut_off(self.over)
 
     # ------------------------------------------------------------ calls
 
@@ -165,12 +172,28 @@ class Channel:
             raise self.over
         assert self.opened is not None
         op = self._op + 1
-        until = time.monotonic() + self.opened.limits[f"{stage}_s"] + _MARGIN_S
+        if op - self._acked > native.WINDOW:
+            raise ConnectionLost(f"{native.WINDOW} calls have no answer yet")
+        until = time.monotonic() + self._allowed_s(stage)
         call = _Call(making(self._number, op, self._acked), done, until)
         self._line.send(call.request)
         self._op = op
         self._calls[op] = call
         return call
+
+    async def _wait_for_room(self, at_most_s: float) -> None:
+        """Wait until there may be another call: those that were given up are answered, too."""
+        until = time.monotonic() + at_most_s
+        while self._op - self._acked >= native.WINDOW and self.over is None:
+            self._line.want()
+            answered: asyncio.Future[None] = self._loop.create_future()
+            self._pausing.append(answered)
+            await _within(answered, until - time.monotonic())
+
+    def _allowed_s(self, stage: str, margin_s: float = _MARGIN_S) -> float:
+        """Return how long to wait for an answer: what the hub says it may take, and more."""
+        told = self.opened.limits.get(f"{stage}_s", 0.0) if self.opened is not None else 0.0
+        return (told if 0 < told < _LONGEST_S else _LONGEST_S) + margin_s
 
     def _stop(self, call: _Call) -> None:
         call.cancelled = True
@@ -213,11 +236,11 @@ class Channel:
                 self.process = reply
             case native.Billed():
                 self._bill = calls.bill(reply.used)
-                self._tell_bill(None)
+                _tell(self._billing)
             case native.Closed():
-                self._end(SessionClosed("the hub has closed the session"))
+                self.end(SessionClosed("the hub has closed the session"))
             case native.Failed(op=0):
-                self._end(exception(reply))
+                self.end(exception(reply))
             case _:
                 self._take(reply)
 
@@ -227,16 +250,17 @@ class Channel:
             return
         while self._acked < self._op and self._acked + 1 not in self._calls:
             self._acked += 1
+        _tell(self._pausing)
         if isinstance(answer, native.Observed):
             self.output = answer.output
         if call.done is not None:
             call.done(exception(answer) if isinstance(answer, native.Failed) else answer)
 
-    def _end(self, error: EnvhubError) -> None:
-        """The session has ended: the hub has said so."""
+    def end(self, error: EnvhubError) -> None:
+        """The session has ended: the hub has said so, or cannot be spoken with."""
         self._ended.set()
         self.process = None
-        if self.over is None and self.opened is not None:
+        if self.over is None:
             self.over = error
         self.cut_off(error)
         self._line.unsubscribe(self._number)
@@ -249,7 +273,8 @@ class Channel:
             done, call.done = call.done, None
             if done is not None:
                 done(error)
-        self._tell_bill(error)
+        _tell(self._billing, error)
+        _tell(self._pausing, error)
 
     def look(self, now: float) -> None:
         """Give up what has waited for too long."""
@@ -258,10 +283,19 @@ class Channel:
                 done, call.done = call.done, None
                 done(ConnectionLost("the hub has not answered in time"))
 
-    def _tell_bill(self, error: EnvhubError | None) -> None:
-        waiting, self._billing = self._billing, []
-        for told in waiting:
-            if not told.done() and error is None:
-                told.set_result(None)
-            elif not told.done() and error is not None:
-                told.set_exception(error)
+
+async def _within(told: asyncio.Future[None], at_most_s: float) -> None:
+    try:
+        async with asyncio.timeout(at_most_s):
+            await told
+    except TimeoutError:
+        raise ConnectionLost("the hub has not answered in time") from None
+
+
+def _tell(waiting: list[asyncio.Future[None]], error: EnvhubError | None = None) -> None:
+    for told in waiting:
+        if not told.done() and error is None:
+            told.set_result(None)
+        elif not told.done() and error is not None:
+            told.set_exception(error)
+    waiting.clear()

@@ -22,6 +22,7 @@ _FIELDS_BYTES = 128  # of a request, beside what it carries
 _PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0  # between two attempts to connect
 _PING_S = 20.0
 _LOOK_S = 1.0  # between two looks at who has waited for too long
+_NOT_AGAIN = (1002, 1009)  # by which the hub says that it takes no such message
 _REFUSED = (400, 401, 403, 404)  # by which the answer will be the same next time
 
 
@@ -38,6 +39,10 @@ class Subscriber(Protocol):
 
     def cut_off(self, error: EnvhubError) -> None:
         """Give up all that waits."""
+        ...
+
+    def end(self, error: EnvhubError) -> None:
+        """Give up all that waits, and never say it again."""
         ...
 
     def look(self, now: float) -> None:
@@ -85,6 +90,7 @@ class Line:
         self._wanted = asyncio.Event()  # to be sent, or to be connected
         self._running: asyncio.Task[None] | None = None
         self._socket: Any = None
+        self._has_heard = False  # a reply, over this connection
         self._closed = False
 
     async def start(self) -> None:
@@ -125,6 +131,11 @@ class Line:
         self._requests.append(request)
         self._wanted.set()
 
+    def want(self) -> None:
+        """Have a connection made, if there is none."""
+        self._check_open()
+        self._wanted.set()
+
     @contextmanager
     def together(self, group: int, first: int) -> Iterator[None]:
         """Have the requests of the block sent in a frame of their own.
@@ -144,11 +155,17 @@ class Line:
     async def _run(self) -> None:
         """Hold the connection until the line is closed."""
         looking = asyncio.create_task(self._look())
+        pause = 0.0
         try:
             while True:
                 if self._socket is not None:
+                    self._has_heard = False
                     await self._converse()
                     await self._socket.close()
+                    # a hub that hangs up on everybody is not asked all the time
+                    longer = min(max(2 * pause, _PAUSE_S), _LONGEST_PAUSE_S)
+                    pause = 0.0 if self._has_heard else longer
+                    await asyncio.sleep(pause)
                 self._socket = await self._reconnected()
                 self._resume()
         finally:
@@ -164,14 +181,17 @@ class Line:
             async for data in self._socket:
                 if isinstance(data, str):
                     raise RemoteProtocolError("a text frame, where all are binary")
-                for reply in native.replies(data):
+                replies = native.replies(data)
+                self._has_heard = True
+                for reply in replies:
                     subscriber = self._subscribers.get(reply.session)
                     if subscriber is not None:
                         subscriber.hear(reply)
-        except ConnectionClosed:
-            pass
+        except ConnectionClosed as closed:
+            if closed.rcvd is not None and closed.rcvd.code in _NOT_AGAIN:
+                self._end(RemoteProtocolError(f"the hub did not take it: {closed.rcvd.reason}"))
         except RemoteProtocolError as error:
-            self._give_up(error)
+            self._end(error)
         finally:
             speaking.cancel()
             with suppress(asyncio.CancelledError, ConnectionClosed):
@@ -194,11 +214,13 @@ class Line:
         together: list[native.Request] = []
         size = 0
         for request in self._requests:
-            together.append(request)
-            size += _weight(request)
-            if size >= _FRAME_BYTES or len(together) == native.MAX_REQUESTS:
+            weight = _weight(request)
+            is_full = size + weight > _FRAME_BYTES or len(together) == native.MAX_REQUESTS
+            if is_full and together:
                 self._frames.append(native.Frame(group, first, together))
                 together, size = [], 0
+            together.append(request)
+            size += weight
         if together:
             self._frames.append(native.Frame(group, first, together))
         self._requests.clear()
@@ -252,6 +274,11 @@ class Line:
     def _give_up(self, error: EnvhubError) -> None:
         for subscriber in list(self._subscribers.values()):
             subscriber.cut_off(error)
+
+    def _end(self, error: EnvhubError) -> None:
+        """End all sessions: what was said, by us or the hub, would be said again for ever."""
+        for subscriber in list(self._subscribers.values()):
+            subscriber.end(error)
 
     async def _look(self) -> None:
         while True:

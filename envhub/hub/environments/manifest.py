@@ -103,7 +103,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     entry: str
     description: str = ""
-    version: str = "0.1.0"
+    version: Annotated[str, Meta(max_length=255)] = "0.1.0"
     reset: Literal["reuse", "pristine"] = "reuse"
     variables: tuple[Variable, ...] = ()
     agent_code: bool = False
