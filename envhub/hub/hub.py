@@ -371,8 +371,14 @@ class Hub:
 
     async def _look_after(self) -> None:
         """Hold, again and again, what the kernel does not: clocks, and memory of sessions."""
+        slept = False
         while True:
+            began = time.monotonic()
             await anyio.sleep(LOOK_S)
+            # it is we who slept, with the machine perhaps: first let everybody say something
+            slept = not slept and time.monotonic() - began > 2 * LOOK_S
+            if slept:
+                continue
             for place in [place for place in self._taken if place.look()]:
                 self._tasks.start_soon(_quietly, place.aclose)
             for pool in self._pools.values():

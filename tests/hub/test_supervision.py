@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,6 +144,41 @@ async def test_a_hub_with_a_wedged_worker_closes_and_leaves_nothing() -> None:
         await until(lambda: worker.wedged)
 
     assert not tree & alive_with(tree)
+
+
+async def test_a_hub_that_slept_itself_takes_no_zygote_for_wedged() -> None:
+    """As all of a machine does that is frozen and goes on: a ping is out, and no answer in."""
+    async with Hub(PROBES, heartbeat_s=2.0) as hub, hub.session("probe") as env:
+        worker = workers_of(hub, "probe").current
+        assert worker is not None
+        await env.reset()
+        zygote = zygote_of(env)
+        asked: list[bool] = []
+        is_due = worker._pulse.is_due
+
+        def noted() -> bool:
+            asked.append(is_due())
+            if asked[-1]:
+                os.kill(zygote, signal.SIGSTOP)  # before the ping is sent
+            return asked[-1]
+
+        worker._pulse.is_due = noted  # type: ignore[method-assign]
+        await until(lambda: any(asked))
+        time.sleep(3)  # noqa: ASYNC251 (that is what this is about)
+        worker._pulse.is_due = is_due  # type: ignore[method-assign]
+        os.kill(zygote, signal.SIGCONT)
+        looks = 0
+        late = worker.look
+
+        def counted() -> None:
+            nonlocal looks
+            looks += 1
+            late()
+
+        worker.look = counted  # type: ignore[method-assign]
+        await until(lambda: looks >= 2)
+
+        assert worker.usable
 
 
 async def test_a_zygote_that_answers_serves_on() -> None:

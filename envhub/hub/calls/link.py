@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 
 from envhub.errors import EnvhubError, RemoteProtocolError
@@ -18,6 +19,8 @@ _READ_BYTES = 64 * 1024
 _AT_ONCE_BYTES = 1024 * 1024  # of output are read as they come in each call, and then
 _PAUSE_S = 0.004  # is waited after each read: 16 MB/s at most
 _END_AFTER_HANG_UP_S = 1.0
+_LATE_S = 0.25  # of the loop with a timer: somebody had stopped us, or the machine was busy
+_AFTER_SLEEP_S = 0.5
 _EARLY_S = 0.002  # uvloop counts whole milliseconds, and may be one early
 
 
@@ -270,9 +273,13 @@ class Link:
     def _look(self) -> None:
         """Kill the process if its call is overdue."""
         self._timer = None
+        now = time.monotonic()
         if self._deadline is None:
             return  # the next call arms it again
-        if self._deadline.left_s > 0:
+        if now - self._timer_at > _LATE_S:  # it is we who slept: first hear what it has said
+            self._timer_at = now + _AFTER_SLEEP_S
+            self._timer = self._loop.call_later(_AFTER_SLEEP_S, self._look)
+        elif self._deadline.left_s > 0:
             self._arm(self._deadline)
         else:
             self._kill_at(self._deadline)
