@@ -26,6 +26,7 @@ from envhub.errors import CapacityError, NotAllowed
 ANONYMOUS = "anonymous"
 SCOPE_KEY = "envhub.holder"  # where the ASGI scope has the holder; never the token
 PATIENCE_S = 30.0  # that a call is delayed by its rate; half of what clients wait for a reply
+QUEUE_MAX = 1024  # sessions of one holder that wait for another of its own to close
 QUEUE_S = 30.0  # that a session waits for another of its holder's to close
 
 
@@ -128,7 +129,7 @@ class Holder:
         self.rate = None if rate is None else Rate(rate)
         self.queue_s = queue_s
         self.on_refused: Callable[[str], None] = lambda why: None  # told in one word
-        self._active = 0
+        self._active = self._waiting = 0
         self._seats: anyio.CapacityLimiter | None = None  # made in the loop that uses it
 
     @property
@@ -159,7 +160,7 @@ class Holder:
         With all of its sessions open, wait for one of them to close: nobody else's can help.
 
         Raises:
-            CapacityError: none did, with how many are open and may be.
+            CapacityError: none did, with how many are open and may be; or too many wait.
         """
         seat = Seat(self)
         if self.sessions is not None:
@@ -168,9 +169,7 @@ class Holder:
             try:  # at first without waiting, so that a patience of nothing can have a free one
                 self._seats.acquire_on_behalf_of_nowait(seat)
             except anyio.WouldBlock:
-                with anyio.move_on_after(self.queue_s) as waiting:
-                    await self._seats.acquire_on_behalf_of(seat)
-                has_seat = not waiting.cancelled_caught
+                has_seat = self._waiting < QUEUE_MAX and await self._wait(self._seats, seat)
             else:
                 has_seat = True
             if not has_seat:
@@ -183,6 +182,15 @@ class Holder:
                 )
         self._active += 1
         return seat
+
+    async def _wait(self, seats: anyio.CapacityLimiter, seat: Seat) -> bool:
+        self._waiting += 1
+        try:
+            with anyio.move_on_after(self.queue_s) as waiting:
+                await seats.acquire_on_behalf_of(seat)
+        finally:
+            self._waiting -= 1
+        return not waiting.cancelled_caught
 
     def _left(self, seat: Seat) -> None:
         self._active -= 1

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -385,10 +385,8 @@ class Hub:
                 pool.look()
             for call in self._looking:
                 self._tasks.start_soon(_quietly, call)
-            try:
+            with suppress(OSError):  # no descriptor is free to look with; at the next, perhaps
                 await self._watchdog.look()
-            except OSError:
-                pass  # no descriptor is free to look with; there may be at the next look
             self._admission.look()
 
 

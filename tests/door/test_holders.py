@@ -202,6 +202,24 @@ async def test_who_gives_up_waiting_takes_no_seat() -> None:
         assert holder.active == 1
 
 
+async def test_beyond_a_bound_sessions_do_not_even_wait_for_a_seat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(holders, "QUEUE_MAX", 2)
+    holder = Holder("alice", "alice", sessions=1, queue_s=30)
+    first = await holder.enter()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(holder.enter)
+        await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(10), pytest.raises(CapacityError):
+            await holder.enter()
+        tasks.cancel_scope.cancel()
+    first.leave()
+    with anyio.fail_after(10):
+        (await holder.enter()).leave()
+
+
 async def test_a_call_beyond_the_rate_is_delayed() -> None:
     rate = Rate(5)
     for _ in range(5):

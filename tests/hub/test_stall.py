@@ -1,12 +1,19 @@
-"""A hub that was stopped for a while, by a signal or a busy machine, blames nobody for that."""
+"""A hub that was stopped for a while, or has a bug, makes no session pay for it."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
 from pathlib import Path
 
+import pytest
+
+import envhub
+from envhub.errors import EnvhubError
+from envhub.hub.places.place import Place
+from envhub.hub.workers.pool import Lease
 from envhub.wire import native
 from tests.protocol.raw import Raw, key, packed
 from tests.serving import serving
@@ -43,3 +50,29 @@ def server(url: str) -> int:
         except OSError:
             pass
     raise AssertionError("nobody listens")
+
+
+async def test_a_bug_at_the_end_of_a_call_does_not_keep_the_turn(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with envhub.Hub("tests/hub/envs") as hub, hub.session("probe") as env:
+        await env.reset()
+        end, told = Place.end, asyncio.Event()
+        heard: list[object] = []
+
+        async def failing(self: Place, lease: Lease) -> None:
+            await end(self, lease)
+            raise OSError("of the test")
+
+        def take(outcome: object) -> None:
+            heard.append(outcome)
+            told.set()
+
+        monkeypatch.setattr(Place, "end", failing)
+        env.begin_step({"code": "import os; os._exit(3)"}, take)
+        await asyncio.wait_for(told.wait(), 10)
+        monkeypatch.setattr(Place, "end", end)
+        await asyncio.wait_for(env.reset(), 10)
+
+    assert isinstance(heard[0], EnvhubError)
+    assert "of the test" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
 
@@ -14,6 +15,7 @@ from envhub.hub.places.place import Place
 from envhub.hub.workers.pool import Lease
 from envhub.wire.messages import Close, Failed, Reply, Request
 
+_log = logging.getLogger(__name__)
 Making = Callable[[int], Request]  # a request from its number
 Done = Callable[[Reply | EnvhubError], None]
 
@@ -135,9 +137,13 @@ class Conversation:
         done(outcome)
 
     async def _fail(self, stage: str, link: Link, reply: Failed | None, done: Done) -> None:
-        error = await link.failure(reply)
-        if isinstance(error, WorkerError):
-            error = await self._lost(error)
+        try:
+            error = await link.failure(reply)
+            if isinstance(error, WorkerError):
+                error = await self._lost(error)
+        except Exception:  # or the turn would be taken for ever, and nobody be told
+            _log.exception("a bug in envhub: the end of a call")
+            error = EnvhubError("a bug in envhub")
         self._over(stage, error, done)
 
     def _later(self, work: Coroutine[object, object, None]) -> None:
