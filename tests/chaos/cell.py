@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -43,3 +44,10 @@ def furnish(disk: Path, disk_bytes: int) -> None:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _UP))
     options = ["-t", "tmpfs", "-o", f"size={disk_bytes},mode=755", "chaos", str(disk)]
     subprocess.run(["mount", *options], check=True)
+
+
+def clear(disk: Path) -> None:
+    """Unmount the small disk, and remove the folder that it was in. Inside only."""
+    assert is_inside()
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    shutil.rmtree(disk.parent)

@@ -27,10 +27,11 @@ T = TypeVar("T")
 HANG_S = 200.0  # beyond every deadline that a call can have
 QUIET_S = 90.0  # for a whole episode, once nothing is disturbed any more
 _PAUSE_S = 0.2
-# what a disturbance may come to; anything else, a client's own mistake above all, may not be
+# what a disturbance may come to; anything else, a client's own mistake above all, or that a
+# session was closed, which its program has not done, may not be
 TYPED = (
     AgentSandboxFailed, CapacityError, ConnectionLost, EnvironmentFailed, ResetNeeded,
-    SessionClosed, WorkerError,
+    WorkerError,
 )  # fmt: skip
 
 

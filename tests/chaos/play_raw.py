@@ -18,7 +18,7 @@ from tests.protocol.raw import Raw, key, packed, unpacked
 _AHEAD = 6  # calls of a session without an answer
 _LOSSES = ("worker_lost", "limit_exceeded", "deadline_exceeded", "worker_start_failed")
 _TRY_AGAIN = ("capacity", "worker_start_failed", "sandbox")
-_GONE = ("session_lost", "session_closed")
+_GONE = ("session_lost",)
 _NO_CONNECTION = (OSError, TimeoutError, ConnectionClosed, WebSocketException)
 
 
@@ -150,6 +150,7 @@ class _Program:
         if session is None:
             return  # one that we have given up
         if isinstance(reply, native.Opened):
+            self._tally.counts["sessions resumed, by hand"] += session.is_known
             session.is_known = True
         elif isinstance(reply, native.Failed) and reply.op == 0:
             self._tally.code(reply.code, reply.message)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+_IN_TABLE = ("operations", "right", "wrong", "went on after an answer that was not heard")
 
 
 def show(console: Console, report: dict[str, Any]) -> None:
@@ -36,6 +39,10 @@ def show(console: Console, report: dict[str, Any]) -> None:
     console.print(table)
     _counts(console, "the monkey did", report["monkey"])
     _counts(console, "typed errors, by class", report["errors"])
+    seen: Counter[str] = Counter()
+    for told in report["programs"].values():
+        seen.update({k: n for k, n in told["counts"].items() if k not in _IN_TABLE})
+    _counts(console, "programs also counted", seen)
     left = Table("held by the hub", box=None, pad_edge=False, header_style="dim")
     for column in ("before", "under load", "after", "may grow by"):
         left.add_column(column, justify="right")

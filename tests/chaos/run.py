@@ -117,6 +117,10 @@ class Run:
         self.violations += await asyncio.to_thread(server.stop)
         for name, tally in by_program.items():
             self.violations += [f"{name}: {wrong}" for wrong in tally.wrong]
+        if self.violations:
+            self._say(f"the later logs are in {server.shelf}")
+        else:
+            cell.clear(server.disk)
         return {
             "seed": self.seed,
             "minutes": self.minutes,

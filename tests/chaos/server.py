@@ -75,7 +75,7 @@ class Server:
         self, disk: Path, shelf: Path, port: int, places: int, descriptors: int
     ) -> None:
         self.disk = disk
-        self._shelf = shelf
+        self.shelf = shelf
         self.url = f"http://127.0.0.1:{port}"
         self.places = places
         self.most_descriptors = descriptors
@@ -106,7 +106,7 @@ class Server:
             "--max-sessions", str(self.places), "--grace-s", str(GRACE_S),
             "--queue-s", "10", *self._connections(), *more, *folders, *only, *caps,
         ]  # fmt: skip
-        where = self._shelf if self._logs else self.disk
+        where = self.shelf if self._logs else self.disk
         self._logs.append(where / f"log-{len(self._logs)}")
         most = self.most_descriptors
         with self._logs[-1].open("w") as log:

@@ -78,6 +78,7 @@ class Soak:
         violations = [
             *self.wrong, *self._not_flat(), *self._server.complaints(), *self._server.stop()
         ]  # fmt: skip
+        cell.clear(self._server.disk)
         return {
             "episodes": done,
             "seed": self._seed,
