@@ -25,7 +25,8 @@ from tests.chaos.tally import Tally
 
 T = TypeVar("T")
 HANG_S = 200.0  # beyond every deadline that a call can have
-QUIET_S = 90.0  # for a whole episode, once nothing is disturbed any more
+QUIET_S = 150.0  # for a whole episode, once nothing is disturbed any more; a worker that
+# has been killed again and again is followed by another after half a minute
 _PAUSE_S = 0.2
 # what a disturbance may come to; anything else, a client's own mistake above all, or that a
 # session was closed, which its program has not done, may not be
