@@ -28,9 +28,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec", "pydantic", "pydantic_core", "typing_extensions",
     },
     "envhub.worker": {
-        "envhub.worker", "envhub.authoring", "envhub.wire", "envhub.errors",
-        "envhub_sandbox", "msgspec",
+        "envhub.worker", "envhub.worker.gym", "envhub.authoring", "envhub.wire",
+        "envhub.errors", "envhub_sandbox", "msgspec",
     },
+    "envhub.worker.gym": {
+        "envhub.authoring", "envhub.spaces", "envhub.wire", "envhub.errors", "gymnasium",
+    },
+    "envhub.spaces": {"envhub.errors", "gymnasium", "msgspec", "numpy"},
     "envhub.hub": {
         "envhub", "envhub.hub", "envhub.wire", "envhub.batch", "envhub.results",
         "envhub.errors",

@@ -220,6 +220,26 @@ def _invalid(error: pydantic_core.ValidationError) -> InvalidAction:
     return InvalidAction(message, detail=detail)
 
 
+class Told(NamedTuple):
+    """An observation of an environment that says by itself what stands beside it.
+
+    Args:
+        observation: for native clients.
+        fields: the same for OpenEnv's, who want a mapping.
+        reward: finite; None for none.
+        terminated: the task itself ended.
+        truncated: something outside the task ended the episode.
+        metadata: for people and logs.
+    """
+
+    observation: Any
+    fields: dict[str, Any]
+    reward: float | None
+    terminated: bool
+    truncated: bool
+    metadata: dict[str, Any]
+
+
 class Outcome(NamedTuple):
     """One reply of an environment, encoded. See `wire.messages.Observed`."""
 
@@ -236,6 +256,8 @@ def outcome(kind: Codec, value: Any, form: Form) -> Outcome:
     Raises:
         ValueError: the reward is not a finite number, or something in it has no such form.
     """
+    if isinstance(value, Told):
+        return _as_told(value, form)
     fields = kind.dump(value)
     reward = getattr(value, "reward", fields.get("reward"))
     done = bool(getattr(value, "done", fields.get("done", False)))
@@ -251,6 +273,21 @@ def outcome(kind: Codec, value: Any, form: Form) -> Outcome:
     metadata = fields.pop("metadata", {})
     number = None if reward is None else float(reward)
     return Outcome(encode_native(fields), number, done, truncated, encode_native(metadata))
+
+
+def _as_told(told: Told, form: Form) -> Outcome:
+    how = (told.reward, told.terminated, told.truncated)
+    if form == "msgpack":
+        return Outcome(encode_native(told.observation), *how, encode_native(told.metadata))
+    # OpenEnv's envelope has no place for the two ends of an episode
+    metadata = {**told.metadata, "terminated": told.terminated, "truncated": told.truncated}
+    data = {
+        "observation": {"metadata": metadata, **told.fields},
+        "reward": told.reward,
+        "done": told.terminated or told.truncated,
+        "metadata": metadata,
+    }
+    return Outcome(encode_openenv(data), *how, b"\x80")
 
 
 def _openenv(fields: dict[str, Any], reward: Any, done: bool, truncated: bool) -> Outcome:

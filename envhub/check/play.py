@@ -175,6 +175,8 @@ def _answer(observed: Observed, form: Form) -> dict[str, Any]:
     }
     if form == "msgpack":
         answer["metadata"] = _decoded(observed.metadata, form)
+        if not isinstance(answer["observation"], dict) or _is_digest(answer["observation"]):
+            answer["observation"] = {"observation": answer["observation"]}  # as in JSON
     else:
         answer["observation"] = answer["observation"].get("observation")
     return answer

@@ -1,7 +1,8 @@
 """`python -m envhub.worker SPEC CONTROL`: the zygote of one environment.
 
-SPEC is JSON: {"format": "envhub" or "openenv", "entry": "env:Echo", "folders": […],
-"limits": {…}, "variables": [names]}. CONTROL is the descriptor of the socket to the hub.
+SPEC is JSON: {"format": "envhub", "openenv" or "gym", "entry": "env:Echo", "options": {…},
+"folders": […], "limits": {…}, "variables": [names]}. CONTROL is the descriptor of the socket
+to the hub.
 """
 
 from __future__ import annotations
@@ -65,11 +66,17 @@ def load(spec: dict[str, Any]) -> tuple[type, Signature, bool]:
     Raises:
         LookupError: the module has nothing of that name, or is no environment's.
     """
-    folder, entry = spec["folders"][-1], spec["entry"]
+    entry = spec["entry"]
     if spec["format"] == "openenv":
         from envhub.worker import openenv
 
         return openenv.load(entry, spec["folders"])
+    if spec["format"] == "gym":
+        from envhub.worker import gym
+
+        sys.path[:0] = spec["folders"]
+        return gym.load(entry, spec["options"])
+    folder = spec["folders"][-1]
     module, _, name = entry.partition(":")
     sys.path.insert(0, folder)  # this process serves this folder and nothing else
     os.chdir(folder)

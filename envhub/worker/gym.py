@@ -1,0 +1,274 @@
+"""Environments of Gymnasium's, hosted as our own: found by their id, made by `gymnasium.make`.
+
+The module that has the environment is imported in the zygote. The environment itself is made
+in the session's process, and only then are its spaces known.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+from gymnasium import error as errors
+from gymnasium import spaces as kinds
+from gymnasium.envs.registration import EnvSpec
+
+from envhub import spaces
+from envhub.authoring.schema import ModelCodec, Signature, Told
+from envhub.authoring.types import State
+from envhub.errors import InvalidOption, UsageError
+from envhub.wire import arrays
+
+_OPTIONS = ("seed", "options", "episode_id")
+LEFT_OUT = "envhub.left_out"  # in the metadata: what of the info cannot be sent
+_DEEPEST = 16
+_MOST_LEFT_OUT = 16
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def load(entry: str, options: dict[str, Any]) -> tuple[type, Signature, bool]:
+    """Import what an id names; return a class of ours for it, its types, and no loop.
+
+    Args:
+        entry: the id, as `gymnasium.make` takes it.
+        options: keyword arguments for that.
+
+    Raises:
+        LookupError: there is no such id; the message has those that are near.
+        ImportError: what has it is not installed here.
+    """
+    spec = _found(entry)
+    _preload(spec)
+    _, _, plain = entry.rpartition(":")
+    made = _Made(spec, options)
+    words = f"{plain}, as Gymnasium {gymnasium.__version__} has it"
+    hosting = type(plain, (_Hosted,), {"made": made, "__doc__": words})
+    signature = Signature(_Actions(made), _Observations(made), ModelCodec(State), _OPTIONS, ())
+    return hosting, signature, False
+
+
+def _found(entry: str) -> EnvSpec:
+    module, _, plain = entry.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise ModuleNotFoundError(
+            f"there is no module `{module}` here: name the package that has it, as in"
+            f" `--with PACKAGE`, or `Grant(packages=…)`"
+        ) from None
+    try:
+        return gymnasium.spec(plain)
+    except errors.NamespaceNotFound as error:
+        raise LookupError(
+            f"{error} An id of another package is `gym:MODULE:{plain}`, and its package named"
+            " with `--with PACKAGE`"
+        ) from None
+    except errors.Error as error:
+        raise LookupError(str(error)) from None
+
+
+def _preload(spec: EnvSpec) -> None:
+    """Import the environment's own module, for every session to share.
+
+    What is missing there is told when the environment is made, in Gymnasium's words.
+    """
+    if isinstance(spec.entry_point, str):
+        try:
+            importlib.import_module(spec.entry_point.partition(":")[0])
+        except errors.DependencyNotInstalled as error:
+            raise ImportError(
+                f"{error} `--with PACKAGE` installs one beside those of the id"
+            ) from None
+
+
+class _Made:
+    """The environment of one process, made when it is first asked for.
+
+    Args:
+        spec: what to make.
+        options: keyword arguments for it.
+    """
+
+    def __init__(self, spec: EnvSpec, options: dict[str, Any]) -> None:
+        self._spec = spec
+        self._options = options
+        self._env: gymnasium.Env[Any, Any] | None = None
+
+    @property
+    def env(self) -> gymnasium.Env[Any, Any]:
+        """The environment."""
+        if self._env is None:
+            self._env = gymnasium.make(self._spec, **self._options)
+        return self._env
+
+
+class _Hosted:
+    """One environment of theirs, in the shape of one of ours."""
+
+    made: _Made
+
+    def __init__(self) -> None:
+        self._env = self.made.env
+        self._space = self._env.observation_space
+        self._episode_id: str | None = None
+        self._steps = 0
+
+    def reset(self, seed: Any = None, options: Any = None, episode_id: Any = None) -> Told:
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+            raise InvalidOption(f"`seed` must be an int, and is {seed!r}")
+        if options is not None and not isinstance(options, dict):
+            raise InvalidOption(f"`options` must be a mapping, and are {options!r}")
+        if episode_id is not None and not isinstance(episode_id, str):
+            raise InvalidOption(f"`episode_id` must be a str, and is {episode_id!r}")
+        observation, info = self._env.reset(seed=seed, options=options)
+        self._episode_id, self._steps = episode_id, 0
+        return _told(self._space, observation, None, False, False, info)
+
+    def step(self, action: Any) -> Told:
+        observation, reward, terminated, truncated, info = self._env.step(action)
+        self._steps += 1
+        return _told(self._space, observation, reward, terminated, truncated, info)
+
+    @property
+    def state(self) -> State:
+        return State(episode_id=self._episode_id, step_count=self._steps)
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def _told(
+    space: Any, observation: Any, reward: Any, terminated: Any, truncated: Any, info: Any
+) -> Told:
+    told = spaces.dump(space, observation)
+    fields = told if isinstance(space, kinds.Dict) else {"observation": told}
+    number = None if reward is None else float(reward)
+    if number is not None and not math.isfinite(number):
+        raise ValueError(f"the reward must be a finite number, and is {number}")
+    return Told(told, fields, number, bool(terminated), bool(truncated), plain(info))
+
+
+def plain(info: Any) -> dict[str, Any]:
+    """Return of an info what can be sent, and a note of what cannot."""
+    lost: list[str] = []
+    sent: dict[str, Any] = {}
+    if isinstance(info, Mapping):
+        sent = _plain(info, "info", lost, _DEEPEST)
+    elif info is not None:
+        lost.append(f"info: `{type(info).__name__}`")
+    if lost:
+        more = [f"and {len(lost) - _MOST_LEFT_OUT} more"] if len(lost) > _MOST_LEFT_OUT else []
+        sent[LEFT_OUT] = lost[:_MOST_LEFT_OUT] + more
+    return sent
+
+
+_NOTHING = object()
+
+
+def _plain(value: Any, path: str, lost: list[str], depth: int) -> Any:
+    if depth and isinstance(value, Mapping):
+        found = {}
+        for key, item in value.items():
+            if not _is_text(key):
+                lost.append(f"{path}[{str(key)[:40]!a}]: its key is no text")
+            elif (sent := _plain(item, f"{path}.{key}", lost, depth - 1)) is not _NOTHING:
+                found[key] = sent
+        return found
+    if depth and isinstance(value, list | tuple | set | frozenset):
+        items = [_plain(v, f"{path}[{i}]", lost, depth - 1) for i, v in enumerate(value)]
+        return [item for item in items if item is not _NOTHING]
+    if value is None or isinstance(value, bool | float) or _is_text(value):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return int(value)
+    if type(value).__module__ == "numpy":
+        try:
+            arrays.ENCODER.encode(value)
+        except (TypeError, ValueError, OverflowError):
+            pass  # of objects, of dates
+        else:
+            return value
+    lost.append(f"{path}: `{type(value).__name__}`")
+    return _NOTHING
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a text that both forms can carry; half of a surrogate pair is not."""
+    return isinstance(value, str) and (value.isascii() or not _SURROGATES.search(value))
+
+
+class _Actions:
+    """Actions, from the space that the environment has.
+
+    A client sends the action itself, or `{"action": …}`; of a Dict space its fields are the
+    action, as long as none of them is missing.
+    """
+
+    lifted: tuple[str, ...] = ()
+
+    def __init__(self, made: _Made) -> None:
+        self._made = made
+
+    def load(self, value: Any) -> Any:
+        space = self._made.env.action_space
+        if _is_wrapped(space, value):
+            return spaces.load(space, value["action"], ("action",))
+        return spaces.load(space, value)
+
+    def dump(self, value: Any) -> dict[str, Any]:
+        raise TypeError("an action is not sent back")
+
+    def schema(self) -> dict[str, Any]:
+        space = self._made.env.action_space
+        if where := spaces.unknown(space):
+            raise UsageError(f"actions in a space that is not supported: {where}")
+        return _as_object("action", space)
+
+
+class _Observations:
+    """Observations, as JSON clients see them."""
+
+    lifted: tuple[str, ...] = ()
+
+    def __init__(self, made: _Made) -> None:
+        self._made = made
+
+    def load(self, value: Any) -> Any:
+        return value
+
+    def dump(self, value: Any) -> dict[str, Any]:
+        raise TypeError(f"a `{type(value).__name__}` is no observation")
+
+    def schema(self) -> dict[str, Any]:
+        said = _as_object("observation", self._made.env.observation_space)
+        beside = {"metadata": {"type": "object"}, **said["properties"]}
+        return {**said, "properties": beside}
+
+
+def _as_object(name: str, space: Any) -> dict[str, Any]:
+    """Return the schema of a space as an object: a Dict is one, others stand in a field."""
+    found = spaces.schema(space)
+    if isinstance(space, kinds.Dict):
+        return found
+    return {
+        "type": "object",
+        "properties": {name: found},
+        "required": [name],
+        "additionalProperties": False,
+    }
+
+
+def _is_wrapped(space: Any, value: Any) -> bool:
+    """Whether an action stands in a field; OpenEnv's have `metadata` beside it."""
+    if not isinstance(value, dict) or "action" not in value:
+        return False
+    if isinstance(space, kinds.Dict) and "action" in space.spaces:
+        return False
+    return value.keys() <= {"action", "metadata"}
