@@ -34,11 +34,11 @@ settings.load_profile("envhub")
 
 
 # minutes of benchmarks, of kills under load, imitated machines, hostile clients, OpenEnv's own
-# server and folders, others' clients, malformed frames, deleted protections, and a thousand
-# sessions
+# server and folders, Gymnasium's environments, others' clients, malformed frames, deleted
+# protections, and a thousand sessions
 _LONG = (
     "bench", "chaos", "contexts", "differential", "door/hostile", "ecosystem", "fuzz",
-    "openenv", "sabotage", "test_thousand.py",
+    "gym", "openenv", "sabotage", "test_thousand.py",
 )  # fmt: skip
 LONG = [Path(__file__).parent / name for name in _LONG]
 

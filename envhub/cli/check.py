@@ -67,9 +67,10 @@ def check(
 ) -> None:
     r"""Try whether an environment keeps what every environment must keep.
 
-    ENV is a name on the search path or a folder, ours or one written for OpenEnv. It is played
-    in real sandboxes, with actions that are made from its own schema: the same seed makes the
-    same actions. Exit code 0 if nothing failed, 1 if something did.
+    ENV is a name on the search path, a folder, ours or one written for OpenEnv, or an id of
+    Gymnasium's such as gym:CartPole-v1. It is played in real sandboxes, with actions that are
+    made from its own schema: the same seed makes the same actions. Exit code 0 if nothing
+    failed, 1 if something did.
 
     \b
     start         it starts in a sandbox and says what it is

@@ -19,7 +19,8 @@ def grant_options(command: Command) -> Command:
     """Add the options for one environment to a command: see `one`."""
     for add in (
         click.option("--with", "packages", multiple=True, metavar="PACKAGE",
-                     help="Install this beside what an OpenEnv folder names."),
+                     help="Install this beside what an OpenEnv folder names, or an id of "
+                          "Gymnasium's needs."),
         click.option("--show", "folders", multiple=True, metavar="DIR",
                      type=click.Path(exists=True, file_okay=False),
                      help="Let it read this folder, where it is."),
@@ -81,10 +82,14 @@ def by_name(
 
 
 def _pairs(option: str, given: Iterable[str]) -> dict[str, list[str]]:
+    from envhub.hub.environments import gym
+
     found: dict[str, list[str]] = {}
     for text in given:
-        name, colon, what = text.partition(":")
-        if not (name and colon and what):
+        name, _, what = text.partition(":")
+        if gym.is_meant(text):
+            name, what = gym.cut(text)
+        if not (name and what):
             raise UsageError(f"expected {option} ENV:…, got `{text}`")
         found.setdefault(name, []).append(what)
     return found

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from envhub.cli.terminal import shown
+from envhub.hub.environments import gym
 from envhub.hub.environments.catalog import Catalog, search_path
 
 
@@ -19,7 +20,8 @@ def list_(envs: tuple[str, ...], as_json: bool) -> None:
     """List the environments on the search path.
 
     Searched in this order, first match wins: --envs, $ENVHUB_PATH, ./envs, and the
-    environments that came with envhub.
+    environments that came with envhub. An id of Gymnasium's is a name everywhere, and needs
+    no folder: `envhub run gym:CartPole-v1`.
     """
     catalog = Catalog(search_path(envs))
     if as_json:
@@ -43,6 +45,7 @@ def list_(envs: tuple[str, ...], as_json: bool) -> None:
         console.print(f"[red]broken:[/] {escape(shown(str(error)))}", highlight=False)
     folders = ", ".join(str(folder) for folder in catalog.path) or "nowhere"
     console.print(f"[dim]looked in {folders}[/]", highlight=False)
+    console.print(f"[dim]Gymnasium's need no folder: {gym.FORM}[/]", highlight=False)
 
 
 def _as_json(catalog: Catalog) -> dict[str, Any]:

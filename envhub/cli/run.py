@@ -50,8 +50,9 @@ def run(
 ) -> None:
     r"""Play an environment in the terminal, in a real sandbox.
 
-    ENV is a name on the search path or a folder, ours or one written for OpenEnv. Each field
-    of an action is asked for, as its type says. `:help` lists the commands.
+    ENV is a name on the search path, a folder, ours or one written for OpenEnv, or an id of
+    Gymnasium's such as gym:CartPole-v1. Each field of an action is asked for, as its type
+    says. `:help` lists the commands.
 
     When standard input is no terminal it is read as a script: each line an action as JSON, or
     a command; each answer is one line of JSON. Exit code 1 if one of them was an error.

@@ -33,8 +33,9 @@ def schema(
 ) -> None:
     r"""Print the JSON Schemas of an environment's types, for a client to pin.
 
-    ENV is a name on the search path or a folder, ours or one written for OpenEnv. A client
-    that has pinned a schema, or its digest, is refused by an environment that has another.
+    ENV is a name on the search path, a folder, ours or one written for OpenEnv, or an id of
+    Gymnasium's such as gym:CartPole-v1. A client that has pinned a schema, or its digest, is
+    refused by an environment that has another.
 
     \b
       envhub schema echo > echo.json

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...",
-                type=click.Path(exists=True, file_okay=False))  # fmt: skip
+                callback=target.given)  # fmt: skip
 @click.option("--envs", multiple=True, metavar="DIR", help="A folder to look in first.")
 @click.option("--env", "only", multiple=True, metavar="NAME", help="Serve only this one.")
 @click.option("--default", metavar="NAME", help="The environment at the root path.")
@@ -91,7 +91,8 @@ if TYPE_CHECKING:
 @click.option("--show", "shown", multiple=True, metavar="ENV:DIR",
               help="Let this environment read a folder, where it is.")  # fmt: skip
 @click.option("--with", "packages", multiple=True, metavar="ENV:PACKAGE",
-              help="Install this beside what a folder for OpenEnv names.")  # fmt: skip
+              help="Install this beside what a folder for OpenEnv names, or an id of "
+                   "Gymnasium's needs.")  # fmt: skip
 @click.option("--log-format", "log_format", type=click.Choice(FORMATS), default="text",
               show_default=True,
               help="Of the log, a line for each event on standard error.")  # fmt: skip
@@ -133,9 +134,10 @@ def serve(
 ) -> None:
     r"""Serve environments to OpenEnv's clients, over WebSocket and HTTP.
 
-    Each FOLDER is an environment, ours or one written for OpenEnv, as it is; without one, all
-    that are found are served. What a folder for OpenEnv needs is installed on first use, into
-    a virtual environment of its own: see `envhub build`.
+    Each FOLDER is an environment, ours or one written for OpenEnv, as it is, or an id of
+    Gymnasium's such as gym:CartPole-v1; without one, all that are found are served. What a
+    folder for OpenEnv or an id needs is installed on first use, into a virtual environment of
+    its own: see `envhub build`. Of Gymnasium's ids only those are served that are named here.
 
     Every environment stands at /envs/NAME; one of them also at the root: --default, else the
     only one, else the alphabetically first. An unmodified OpenEnv client connects to either:
@@ -151,13 +153,14 @@ def serve(
     from envhub.door import tokens
     from envhub.errors import UnknownEnvironment
     from envhub.hub.environments import caps as limits
+    from envhub.hub.environments import gym
     from envhub.hub.hub import Hub
 
     begin(log_format, log_level)
     known = tokens.given(token_file, queue_s=queue_s)
     grants, to_all = granting.by_name(network, variables, shown, packages)
     hub = Hub(
-        (*folders, *envs),
+        (*(folder for folder in folders if not gym.is_meant(folder)), *envs),
         isolation=isolation,
         exactly=exactly,
         allow_unprotected_agent_code=allow_unprotected_agent_code,
@@ -171,7 +174,7 @@ def serve(
         variables=to_all,
         grants=grants,
     )
-    named = [manifest.name for folder in folders for manifest in target.held(Path(folder))]
+    named = [manifest.name for given in folders for manifest in target.all_in(given)]
     if only or named:
         hub.catalog.keep((*named, *only))
     root = hub.catalog.default(default)

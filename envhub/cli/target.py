@@ -1,4 +1,4 @@
-"""The argument ENV of a command: a name on the search path, or a folder."""
+"""The argument ENV of a command: a name on the search path, a folder, or an id."""
 
 from __future__ import annotations
 
@@ -7,10 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from envhub.errors import UnknownEnvironment, UsageError
 
 if TYPE_CHECKING:
     from envhub.hub.environments.manifest import Manifest
+
+
+def given(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return an argument that names folders, and ids of Gymnasium's, if there are such folders.
+
+    Raises:
+        BadParameter: there is no such folder.
+    """
+    from envhub.hub.environments import gym
+
+    for value in values:
+        if not (gym.is_meant(value) or Path(value).is_dir()):
+            raise click.BadParameter(f"Directory {value!r} does not exist.")
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +53,7 @@ def find(env: str, envs: Sequence[str] = ()) -> Target:
     """Return the environment that is meant. A folder goes before a name.
 
     Args:
-        env: a folder that is an environment, or a name.
+        env: a folder that is an environment, a name, or an id such as "gym:CartPole-v1".
         envs: folders to look for the name in first.
 
     Raises:
@@ -43,8 +61,11 @@ def find(env: str, envs: Sequence[str] = ()) -> Target:
         ManifestError: there is, and its manifest is not valid.
         UsageError: the folder holds several.
     """
+    from envhub.hub.environments import gym
     from envhub.hub.environments.catalog import Catalog, search_path
 
+    if gym.is_meant(env):
+        return Target(Catalog([])[env], tuple(envs))
     if Path(env).is_dir() and is_environment(Path(env)):
         return Target(held(Path(env))[0], (env, *envs))
     if "/" in env or env in (".", ".."):
@@ -56,6 +77,16 @@ def find(env: str, envs: Sequence[str] = ()) -> Target:
             raise UsageError(f"`{env}` holds several environments: {names}", hint="name one")
         return Target(found[0], (env, *envs))
     return Target(Catalog(search_path(envs))[env], tuple(envs))
+
+
+def all_in(given: str) -> list[Manifest]:
+    """Return the environments that a folder holds, or the one that an id means.
+
+    Raises: as `held`.
+    """
+    from envhub.hub.environments import gym
+
+    return [find(given).manifest] if gym.is_meant(given) else held(Path(given))
 
 
 def is_environment(folder: Path) -> bool:
@@ -91,7 +122,7 @@ def build(manifest: Manifest, say: Callable[[str], None]) -> None:
     Raises:
         BuildFailed: what it needs cannot be installed.
     """
-    if manifest.format == "openenv":
+    if manifest.builds:
         from envhub.hub.environments import build as building
 
         building.python_for(manifest, say)

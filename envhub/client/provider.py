@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from envhub.errors import UnknownEnvironment, UsageError, WorkerStartFailed
+from envhub.hub.environments import gym
 from envhub.hub.environments.catalog import Catalog, search_path
 
 START_S = 1800.0  # for a folder's packages may be installed first
@@ -109,7 +110,7 @@ class EnvHubProvider:
         for variable in variables:
             if variable.startswith(_OF_THE_SERVER):
                 raise UsageError(f"`{variable}` is for the server itself")
-        name = named(env, Catalog(self._path(env)).names())
+        name = env if gym.is_id(env) else named(env, Catalog(self._path(env)).names())
         arguments = [*self._arguments, f"--port={port or 0}", f"--env={name}"]
         arguments += [f"--variable={name}:{variable}" for variable in variables]
         arguments += [str(Path(env).absolute())] if Path(env).is_dir() else []
@@ -223,7 +224,10 @@ def named(env: str, names: Iterable[str]) -> str:
     Raises:
         UnknownEnvironment: none.
     """
-    known = {_short(name): name for name in names}
+    names = list(names)
+    if env in names:
+        return env
+    known = {_short(name): name for name in names if not gym.is_id(name)}
     if len(known) == 1 and Path(env).is_dir():
         return next(iter(known.values()))
     if (found := known.get(_short(env))) is None:

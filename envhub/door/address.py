@@ -1,20 +1,42 @@
-"""Which environment a URL names: `/envs/{name}/…`, or the root for the default one."""
+"""Which environment a URL names: `/envs/{name}/…`, or the root for the default one.
+
+An id of Gymnasium's stands there as it is, `/envs/gym:ALE/Pong-v5/ws`; a slash in it may be
+encoded as `%2F`, which is the same.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from envhub.door.holders import holder_of
 from envhub.errors import EnvhubError, ManifestError, NotAllowed, UnknownEnvironment
+from envhub.hub.environments import gym
 from envhub_sandbox import SandboxError
 
 if TYPE_CHECKING:
     from envhub.hub.environments.manifest import Manifest
     from envhub.hub.hub import Hub
     from envhub.wire.messages import Described
+
+
+class _Named(Convertor[str]):
+    """What stands between `/envs/` and a route: all names have no slash, but ids may."""
+
+    regex = f"{gym.PATTERN}(?=/|$)|[^/]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("environment", _Named())
+NAME = "{name:environment}"  # in a path of Starlette's
 
 
 def hub_of(connection: HTTPConnection) -> Hub:

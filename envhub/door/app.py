@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
 from envhub.door import http, operations, tasks, tools
+from envhub.door.address import NAME
 from envhub.door.applications import Applications, Forwarding
 from envhub.door.bodies import InvalidBody
 from envhub.door.kept import KeptSessions
@@ -66,7 +67,7 @@ def create_app(
     """
     app = Starlette()
     named = Forwarding(Router(OPENENV))
-    routes = (*operations.ROUTES, Mount("/envs/{name}", named), Mount("", named))
+    routes = (*operations.ROUTES, Mount(f"/envs/{NAME}", named), Mount("", named))
     install(app, routes, default=default, host=host, production=production, any_host=any_host)
     connect(app, hub, grace_s)
     if tokens is not None:
@@ -78,7 +79,7 @@ def create_app(
 
 def install(
     app: Starlette,
-    routes: Iterable[BaseRoute] = (Mount("/envs/{name}", routes=OPENENV), *OPENENV),
+    routes: Iterable[BaseRoute] = (Mount(f"/envs/{NAME}", routes=OPENENV), *OPENENV),
     *,
     default: str | None,
     host: str = "127.0.0.1",
@@ -97,7 +98,7 @@ def install(
     """
     ours = (
         Route("/envs", http.environments),
-        Route("/envs/{name}", http.environment),
+        Route(f"/envs/{NAME}", http.environment),
         WebSocketRoute("/v1/connect", native.connect),
     )
     app.router.routes += [*ours, *routes]
@@ -113,7 +114,12 @@ def install(
 
 
 def connect(app: Starlette, hub: Hub, grace_s: float = GRACE_S) -> None:
-    """Say whose sessions the routes are about, before the first request."""
+    """Say whose sessions the routes are about, before the first request.
+
+    From here on a name may be a stranger's: of Gymnasium's ids only those are served that
+    somebody here has named.
+    """
+    hub.catalog.close()
     app.state.hub = hub
     app.state.sessions = KeptSessions(hub)
     app.state.lanes = Lanes(hub, grace_s)

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from envhub.door import holders, refusals
 from envhub.door.holders import Holder
 from envhub.errors import UsageError
+from envhub.hub.environments import gym
 
 VARIABLE = "ENVHUB_TOKEN"
 STRANGER = (
@@ -162,7 +163,8 @@ def _name(text: str) -> str:
 
 
 def _names(text: str) -> frozenset[str]:
-    return frozenset(_name(name) for name in text.split(","))
+    names = text.split(",")
+    return frozenset(name if gym.is_id(name) else _name(name) for name in names)
 
 
 def _count(text: str) -> int:

@@ -87,6 +87,9 @@ class ScriptedCatalog(dict[str, Manifest]):
     def names(self) -> list[str]:
         return sorted(self)
 
+    def close(self) -> None:
+        """There are no ids in it."""
+
 
 class ScriptedHub:
     """A hub with one environment, `play`; `sessions` are those that were opened."""

@@ -1,4 +1,4 @@
-"""Builds the Python that an OpenEnv folder runs in: a virtual environment of its own, by uv.
+"""Builds the Python that an environment of others' runs in, a virtual one of its own, by uv.
 
 Named by content, below the user's cache:
 
@@ -42,10 +42,10 @@ Say = Callable[[str], None]
 def python_for(
     manifest: Manifest, say: Say = lambda _: None, *, allow_build: bool = False
 ) -> str:
-    """Return the virtual environment for a folder, built if need be. Blocks, up to minutes.
+    """Return the virtual environment for it, built if need be. Blocks, up to minutes.
 
     Args:
-        manifest: of a folder for OpenEnv.
+        manifest: of a folder for OpenEnv, or of Gymnasium's.
         say: called with what is done, for a person.
         allow_build: also install what has no wheel, which runs its author's code. What was
             built so is found without it, too.
@@ -54,7 +54,7 @@ def python_for(
         BuildFailed: uv is not there, or could not; its words are in the message.
         ManifestError: the folder does not say what it needs.
     """
-    needed = requirements.read(Path(manifest.folder), manifest.packages)
+    needed = requirements.of(manifest)
     binary = () if allow_build else _WHEELS
     lock = _locked(manifest.name, needed, binary, say)
     try:

@@ -3,7 +3,7 @@
 Searched in this order, first match wins, as Jupyter finds its kernels: the folders given
 (`--envs`), `$ENVHUB_PATH`, `./envs`, and `share/envhub/envs` beside the interpreter. A folder
 on the path is an environment itself, or holds environments: ours have an `env.toml`, OpenEnv's
-an `openenv.yaml`.
+an `openenv.yaml`. Ids of Gymnasium's are names, too, and need no folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from envhub.errors import ManifestError, UnknownEnvironment
-from envhub.hub.environments import manifest, openenv
+from envhub.hub.environments import gym, manifest, openenv
 from envhub.hub.environments.manifest import Manifest
 
 
@@ -44,6 +44,7 @@ class Catalog:
     def __init__(self, path: Iterable[Path]) -> None:
         self.path = list(path)
         self._found: dict[str, Manifest] = {}
+        self._is_closed = False
         self.broken: dict[str, ManifestError] = {}
         for folder in self.path:
             for candidate in _environments(folder):
@@ -54,7 +55,7 @@ class Catalog:
         return sorted(self._found)
 
     def __getitem__(self, name: str) -> Manifest:
-        """Return the manifest of that name.
+        """Return the manifest of that name. An id has one as soon as somebody names it.
 
         Raises:
             ManifestError: there is one, and it is not valid.
@@ -62,11 +63,18 @@ class Catalog:
         """
         if name in self._found:
             return self._found[name]
+        if gym.is_meant(name) and not self._is_closed:
+            if not gym.is_id(name):
+                raise UnknownEnvironment(f"`{name}` is no id of Gymnasium's", hint=gym.FORM)
+            self._found[name] = manifest.of_id(name)
+            return self._found[name]
         if name in self.broken:
             raise self.broken[name].with_traceback(None)  # or that grows each time
         near = difflib.get_close_matches(name, self._found, n=1)
         if near:
             hint = f"did you mean `{near[0]}`?"
+        elif not self._is_closed and (meant := gym.meant_by(name)):
+            hint = f"Gymnasium's is `{meant}`"
         elif self._found:
             hint = f"there is {', '.join(self.names())}"
         else:
@@ -75,6 +83,13 @@ class Catalog:
 
     def __contains__(self, name: str) -> bool:
         return name in self._found
+
+    def close(self) -> None:
+        """Take no more names for ids of Gymnasium's: from now on they may be a stranger's.
+
+        What an id names is installed, and run.
+        """
+        self._is_closed = True
 
     def keep(self, names: Iterable[str]) -> None:
         """Forget every environment but these.
@@ -89,6 +104,7 @@ class Catalog:
         """Forget every environment, and know the one that was found in another way."""
         self._found = {manifest.name: manifest}
         self.broken = {}
+        self.close()
 
     def default(self, name: str | None = None) -> str | None:
         """Return what stands at the root: `name`, else the alphabetically first, if any.

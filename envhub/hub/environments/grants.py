@@ -25,7 +25,7 @@ class Grant:
             need not name them.
         folders: that it may read, where they are.
         packages: to be installed beside those that it names, in the form of PEP 508; for
-            folders for OpenEnv, which have a Python of their own.
+            folders for OpenEnv and ids of Gymnasium's, which have a Python of their own.
     """
 
     network: bool = False
@@ -46,7 +46,7 @@ class Grant:
         for variable in self.variables:
             if variable not in os.environ:
                 raise UsageError(f"the variable `{variable}` for `{manifest.name}` is not set")
-        if self.packages and manifest.format != "openenv":
+        if self.packages and not manifest.builds:
             raise UsageError(
                 f"`{manifest.name}` runs on envhub's own Python",
                 hint=f"pip install {' '.join(self.packages)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from envhub.errors import ManifestError
+from envhub.hub.environments import gym
 from envhub.wire.framing import MAX_FRAME_BYTES
 from envhub_sandbox import Limits
 from envhub_sandbox.policy import OPTIONAL_LIMITS
@@ -79,7 +81,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         name: by which clients ask for it: lower case, digits, `-` and `_`.
-        entry: module and class, such as "env:Echo".
+        entry: module and class, such as "env:Echo", or an id such as "gym:CartPole-v1".
         description: one sentence for people.
         version: of the environment.
         reset: "reuse" calls the environment's own reset in the same process; "pristine"
@@ -92,12 +94,15 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         deadlines: see Deadlines.
         limits: of each session process, see `envhub_sandbox.Limits`.
         runner: see Runner.
-        folder: where it is; not a key of the file, nor is what follows.
-        format: whose folder it is; of OpenEnv's, `entry` names the app.
+        gym: keyword arguments for `gymnasium.make`, where `entry` is an id.
+        folder: where it is, "" if it is nothing but an id; not a key of the file, nor is what
+            follows.
+        format: whose it is; of OpenEnv's folders `entry` names the app, of Gymnasium's
+            environments it is the id.
         python: folder of the virtual environment that it runs in; "" is the hub's own Python.
         variable_defaults: variables that its author has set, for where the operator does not.
         folders: that the operator shows it, where they are.
-        packages: that the operator adds to those of an OpenEnv folder.
+        packages: that the operator adds, where it has a Python of its own.
     """
 
     name: str
@@ -111,8 +116,9 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     deadlines: Deadlines = Deadlines()
     limits: Limits = Limits()
     runner: Runner = Runner()
+    gym: dict[str, Any] = {}
     folder: str = ""
-    format: Literal["envhub", "openenv"] = "envhub"
+    format: Literal["envhub", "openenv", "gym"] = "envhub"
     python: str = ""
     variable_defaults: dict[str, str] = {}
     folders: tuple[str, ...] = ()
@@ -122,6 +128,26 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     def title(self) -> str:
         """Name and version, for messages."""
         return f"`{self.name}` {self.version}"
+
+    @property
+    def builds(self) -> bool:
+        """Whether it runs in a Python of its own, which is built for it."""
+        return self.format != "envhub"
+
+
+def of_id(name: str) -> Manifest:
+    """Return the manifest of an environment of Gymnasium's, from its id alone.
+
+    Args:
+        name: an id, with its prefix.
+    """
+    return Manifest(
+        name=name,
+        entry=name,
+        description=f"Gymnasium's {name.removeprefix(gym.PREFIX)}",
+        version=gym.version(name),
+        format="gym",
+    )
 
 
 def read(folder: Path) -> Manifest:
@@ -139,8 +165,9 @@ def read(folder: Path) -> Manifest:
         raise ManifestError(f"`{path}` is not TOML: {error}") from error
     for key in NOT_IN_THE_FILE & data.keys():
         raise ManifestError(f"`{path}`: unknown key `{key}`")
+    found = {"folder": str(folder.resolve()), "format": _format(path, data)}
     try:
-        manifest = msgspec.convert({**data, "folder": str(folder.resolve())}, Manifest)
+        manifest = msgspec.convert({**data, **found}, Manifest)
     except msgspec.ValidationError as error:
         raise ManifestError(f"`{path}`: {error}") from error
     _check_limits(path, data)
@@ -149,11 +176,24 @@ def read(folder: Path) -> Manifest:
             f"`{path}`: expected lower case letters, digits, `-` and `_`, got"
             f" `{manifest.name}` - at `$.name`"
         )
-    if not _ENTRY.fullmatch(manifest.entry):
+    if manifest.format == "envhub" and not _ENTRY.fullmatch(manifest.entry):
         raise ManifestError(
             f"`{path}`: expected `module:Class`, got `{manifest.entry}` - at `$.entry`"
         )
     return manifest
+
+
+def _format(path: Path, data: dict[str, Any]) -> str:
+    """Return whose environment it is; an id of Gymnasium's is no module and class of ours."""
+    if gym.is_id(str(data.get("entry", ""))):
+        try:
+            json.dumps(data.get("gym", {}), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ManifestError(f"`{path}`: {error} - at `$.gym`") from None
+        return "gym"
+    if "gym" in data:
+        raise ManifestError(f"`{path}`: `$.entry` is no id of Gymnasium's - at `$.gym`")
+    return "envhub"
 
 
 def _check_limits(path: Path, data: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a folder for OpenEnv needs installed, as its author says it, and as it can be had.
+"""What an environment needs installed, as its author says it, and as it can be had.
 
 Authors name OpenEnv in many ways: by its old name, by a branch on GitHub, by a path in its own
 repository. All of them mean its release on PyPI.
@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from envhub.errors import ManifestError
+from envhub.hub.environments import gym
+from envhub.hub.environments.manifest import Manifest
 
 # what a worker imports itself, and what its loader needs
-OURS = ("msgspec>=0.19", "pydantic>=2.9", "openenv>=0.10")
+_OF_A_WORKER = ("msgspec>=0.19", "pydantic>=2.9")
+OURS = (*_OF_A_WORKER, "openenv>=0.10")
 _FILES = ("server/requirements.txt", "requirements.txt")
 _MOST_BYTES = 256 * 1024
 _NAME = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^\]]*\])?")
@@ -42,12 +45,30 @@ class Requirements:
     python: str
 
 
-def read(folder: Path, beside: tuple[str, ...] = ()) -> Requirements:
+def of(manifest: Manifest) -> Requirements:
+    """Return what an environment needs that has a Python of its own.
+
+    Raises:
+        ManifestError: a file of its folder is not valid.
+    """
+    folder, beside = Path(manifest.folder), manifest.packages
+    if manifest.format != "gym":
+        return read(folder, beside)
+    ours = (*_OF_A_WORKER, gym.requirement(manifest.entry))
+    if manifest.folder:
+        return read(folder, beside, ours)
+    return Requirements(tuple(sorted({*beside, *ours})), "")
+
+
+def read(
+    folder: Path, beside: tuple[str, ...] = (), ours: tuple[str, ...] | None = None
+) -> Requirements:
     """Return what the folder's pyproject.toml needs, or else its requirements.txt.
 
     Args:
         folder: of the environment.
         beside: what an operator adds; it may narrow what the author asks for.
+        ours: what a worker needs; None for that of a folder for OpenEnv.
 
     Raises:
         ManifestError: the file is not valid.
@@ -73,7 +94,7 @@ def read(folder: Path, beside: tuple[str, ...] = ()) -> Requirements:
         file = next((folder / name for name in _FILES if (folder / name).is_file()), None)
         said = _text(file).splitlines() if file else []
     lines = {line for each in (*said, *beside) if (line := _from_pypi(each))}
-    return Requirements(tuple(sorted({*lines, *OURS})), python)
+    return Requirements(tuple(sorted({*lines, *(OURS if ours is None else ours)})), python)
 
 
 def runs_here(python: str) -> bool:

@@ -271,7 +271,7 @@ class Pool:
     async def _built(self) -> Manifest:
         """Return the manifest with the Python that it runs in, which is built on first use."""
         manifest = self.manifest
-        if manifest.format == "openenv" and not manifest.python:
+        if manifest.builds and not manifest.python:
             build_python = partial(build.python_for, manifest)
             folder = await anyio.to_thread.run_sync(build_python, abandon_on_cancel=True)
             manifest = msgspec.structs.replace(manifest, python=folder)

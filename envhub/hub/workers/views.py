@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import envhub
 import envhub_sandbox
 from envhub.errors import ManifestError
+from envhub.hub.environments import gym
 from envhub.hub.environments.manifest import Manifest
 from envhub_sandbox import Bind, Limits, View, shown
 
@@ -38,7 +39,8 @@ def worker_view(manifest: Manifest, variables: Mapping[str, str]) -> View:
     """Return what an environment sees: the system, a Python and its packages, itself."""
     python = shown.virtual(manifest.python) if manifest.python else None
     interpreter = envhub_sandbox.interpreter(packages=True, python=python)
-    own = [Bind(_own_files(manifest)), *map(Bind, manifest.folders)]
+    own = [Bind(_own_files(manifest))] if manifest.folder else []
+    own += map(Bind, manifest.folders)
     if manifest.format == "openenv":
         own += [Bind(manifest.folder, path) for path in (_IMAGE, _package(manifest))]
     named = View(environment=tuple({**manifest.variable_defaults, **variables}.items()))
@@ -59,7 +61,8 @@ def worker_command(manifest: Manifest, isolated: bool) -> list[str]:
     """Return the command of an environment's zygote."""
     spec = {
         "format": manifest.format,
-        "entry": manifest.entry,
+        "entry": gym.entry(manifest.entry) if manifest.format == "gym" else manifest.entry,
+        "options": manifest.gym,
         "folders": _folders(manifest, isolated),
         "limits": manifest.limits.as_dict(),
         "variables": manifest.variables,
@@ -72,8 +75,8 @@ def worker_command(manifest: Manifest, isolated: bool) -> list[str]:
 
 def _folders(manifest: Manifest, isolated: bool) -> list[str]:
     """Return what is put on the environment's `sys.path`, its own folder last."""
-    if manifest.format == "envhub":
-        return [manifest.folder]
+    if manifest.format != "openenv":
+        return [manifest.folder] if manifest.folder else []
     if not isolated:
         return [str(Path(manifest.folder).parent), manifest.folder]
     package = PurePosixPath(_package(manifest))
