@@ -148,7 +148,8 @@ def _told(
     space: Any, observation: Any, reward: Any, terminated: Any, truncated: Any, info: Any
 ) -> Told:
     told = spaces.dump(space, observation)
-    fields = told if isinstance(space, kinds.Dict) else {"observation": told}
+    is_object = isinstance(space, kinds.Dict) and isinstance(told, dict)
+    fields = told if is_object else {"observation": told}
     number = None if reward is None else float(reward)
     if number is not None and not math.isfinite(number):
         raise ValueError(f"the reward must be a finite number, and is {number}")
@@ -220,6 +221,9 @@ class _Actions:
         space = self._made.env.action_space
         if _is_wrapped(space, value):
             return spaces.load(space, value["action"], ("action",))
+        if isinstance(space, kinds.Dict) and isinstance(value, dict):
+            beside = {"metadata"} - space.spaces.keys()  # OpenEnv's typed actions all have it
+            value = {key: item for key, item in value.items() if key not in beside}
         return spaces.load(space, value)
 
     def dump(self, value: Any) -> dict[str, Any]:

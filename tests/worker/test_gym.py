@@ -195,6 +195,10 @@ def test_the_fields_of_a_dict_are_the_observation_and_the_action() -> None:
     on = answering(ODD)
     payload = schema.decode_native(reset(on).payload)
     bare = on.answer(Step(2, "msgpack", native({"go": 2})))
+    typed = (
+        on.answer(Reset(3, "json", b"{}")),
+        on.answer(Step(3, "json", b'{"go": 1, "metadata": {}}')),
+    )
     began = on.answer(Reset(3, "json", b"{}"))
     wrapped = on.answer(Step(4, "json", b'{"action": {"go": 1}}'))
     refused = on.answer(Step(5, "json", b'{"action": {"go": 9}}'))
@@ -205,6 +209,7 @@ def test_the_fields_of_a_dict_are_the_observation_and_the_action() -> None:
     assert (bare.reward, bare.terminated, bare.truncated) == (0.5, False, True)
     assert isinstance(began, Observed)
     assert json.loads(began.payload)["observation"] == {"seen": [1, 2], "metadata": 2}
+    assert isinstance(typed[1], Observed)
     assert isinstance(wrapped, Observed)
     assert isinstance(refused, Failed)
     assert "at `$.action.go`" in refused.message
