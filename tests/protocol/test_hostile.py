@@ -192,3 +192,16 @@ def tokens(folder: Path, quota: str) -> str:
     file.touch(0o600)
     file.write_text(f"{TOKEN} name=a {quota}\n")
     return str(file)
+
+
+def test_who_asks_for_what_cannot_be_opened_fills_no_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with (
+        serving(*LINGERS[:2], "--envs", "tests/hub/envs", "--default", "chain", log=log) as url,
+        Raw(url) as client,
+    ):
+        client.say(*(native.Open(number, key(), "broken") for number in range(300)))
+        codes = {client.hear().code for _ in range(300)}
+
+    assert codes == {"worker_start_failed"}
+    assert 0 < log.read_text().count("session not opened") < 30

@@ -140,7 +140,7 @@ class Lane:
 
     def cancel(self, op: int) -> None:
         """Stop a call that is not answered yet."""
-        if op == self._running and self._session is not None:
+        if op == self._running != 0 and self._session is not None:
             if self._pacing is not None:
                 self._pacing.cancel()
             else:

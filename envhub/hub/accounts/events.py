@@ -15,7 +15,7 @@ Field = str | int | float
 # what happens, and what that means: the table of docs/operations.md
 EVENTS = {
     "session opened": "and how long that took",
-    "session not opened": "its place was given back: `code` says why",
+    "session not opened": "its place was given back: `code` says why; one a second for each",
     "session closed": "`why`: `closed` by its client, `idle`, `operator`, `hub closed`",
     "call failed": "at level debug: the environment raised, or the client misused it",
     "episode lost": "with its process: `code` and `cause` say why, and at which limit",

@@ -24,6 +24,8 @@ BOUNDS_S = (
 )  # fmt: skip
 State = Literal["opening", "idle", "calling", "lost"]
 Error = tuple[str, str]  # code of envhub.errors, and verdict or ""
+_SAY_S = 1.0  # between two lines on sessions of one environment that one reason kept closed
+_said: dict[tuple[str, str], float] = {}
 SANDBOX = "sandbox"  # for errors of envhub_sandbox, which have no code
 
 
@@ -158,6 +160,11 @@ class Tally:
         passed: dict[str, str | float] = {}
         if not self.opened:
             what, level = "session not opened", INFO
+            # who asks again and again for what cannot be opened fills no disk
+            if (now := time.monotonic()) - _said.get((self.environment, code), 0.0) < _SAY_S:
+                level = DEBUG
+            else:
+                _said[self.environment, code] = now
         elif isinstance(error, WorkerError):
             what, level = "episode lost", INFO
             if error.limit:
