@@ -14,6 +14,7 @@ import os
 import resource
 import socket
 import struct
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, Protocol
 
@@ -202,8 +203,10 @@ def _reset(transport: asyncio.Transport) -> None:
     """End a connection, and have the kernel forget what its peer did not take, too."""
     found = transport.get_extra_info("socket")
     if found is not None and found.fileno() >= 0:
-        with socket.socket(fileno=os.dup(found.fileno())) as same:  # uvloop's has no options
-            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        with suppress(OSError):  # no descriptor is left; then it forgets later
+            same = socket.socket(fileno=os.dup(found.fileno()))  # uvloop's has no options
+            with same:
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
     transport.abort()
 
 

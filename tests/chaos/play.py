@@ -149,7 +149,9 @@ class Seat:
             self._tally.complain(wrong)
         if type(error) is EnvironmentFailed and self.model.environment == "probe":
             return True
-        if isinstance(error, ConnectionLost) and self._resumes and self._random.random() < 0.7:
+        # an unheard answer of coding may be that its sandbox failed, and its names with it
+        is_told = self._resumes and self.model.environment != "coding"
+        if isinstance(error, ConnectionLost) and is_told and self._random.random() < 0.7:
             self._unheard = True  # it was carried out, or will be: once
             return True
         self.model.lost()
