@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import socket
+from contextlib import ExitStack
 
 from envhub.door.guard import Guard
 
@@ -21,23 +22,21 @@ class Connection:
 
 async def test_connections_are_ended_also_without_a_descriptor() -> None:
     guard, loop = Guard(), asyncio.get_running_loop()
-    peers = []
-    for _ in range(2):
-        ours, theirs = socket.socketpair()
-        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-        guard.admit(Connection(transport), "127.0.0.1")
-        theirs.setblocking(False)
-        peers.append(theirs)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = os.dup(0)
-    os.close(lowest_free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
-    try:
+    with ExitStack() as stack:
+        peers = []
+        for _ in range(2):
+            ours, theirs = socket.socketpair()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            guard.admit(Connection(transport), "127.0.0.1")
+            stack.callback(transport.abort)
+            theirs.settimeout(10)
+            peers.append(stack.enter_context(theirs))
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
         guard.abort_all()
-        said = [await loop.sock_recv(peer, 1) for peer in peers]
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    for peer in peers:
-        peer.close()
+        await asyncio.sleep(0)  # transports close their sockets in the next turn
 
-    assert said == [b"", b""]
+        assert [peer.recv(1) for peer in peers] == [b"", b""]
