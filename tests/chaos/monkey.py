@@ -89,14 +89,14 @@ class Monkey:
     async def _kill(self) -> None:
         kind, pidfd = self._victim()
         if pidfd >= 0:
-            self.did[f"SIGKILL of a {kind}"] += processes.send(pidfd, signal.SIGKILL)
+            self.did[f"SIGKILL of {_a(kind)}"] += processes.send(pidfd, signal.SIGKILL)
             os.close(pidfd)
 
     async def _stop(self) -> None:
         kind, pidfd = self._victim()
         if pidfd < 0 or not processes.send(pidfd, signal.SIGSTOP):
             return
-        self.did[f"SIGSTOP of a {kind}"] += 1
+        self.did[f"SIGSTOP of {_a(kind)}"] += 1
         self._stopped.add(pidfd)
         stays = self._random.random() < 0.15  # until its deadline, or the heartbeat, ends it
         self._later(60.0 if stays else self._random.uniform(0.05, 4.0), pidfd)
@@ -206,3 +206,7 @@ class Monkey:
         finally:
             for idle in held:
                 idle.close()
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind == "interpreter" else f"a {kind}"
