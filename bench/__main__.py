@@ -30,6 +30,7 @@ BENCHMARKS = (
     "memory",
     "descriptors",
     "steps",
+    "vectors",
     "imports",
     "churn",
     "kill",

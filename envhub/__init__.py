@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from envhub.adapters.gymnasium import VectorEnv as VectorEnv
+    from envhub.adapters.gymnasium import make_vec as make_vec
     from envhub.authoring.agent import AgentSandbox as AgentSandbox
     from envhub.authoring.environment import Environment as Environment
     from envhub.authoring.rubric import Gate as Gate
@@ -74,6 +76,8 @@ else:
         "Transform": "envhub.authoring.transform",
         "WeightedSum": "envhub.authoring.rubric",
         "make": "envhub.hub.make",
+        "make_vec": "envhub.adapters.gymnasium",
+        "VectorEnv": "envhub.adapters.gymnasium",
         "Batch": "envhub.batch",
         "RemoteHub": "envhub.client.native.hub",
         "RemoteSession": "envhub.client.native.session",

@@ -28,8 +28,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec", "pydantic", "pydantic_core", "typing_extensions",
     },
     "envhub.worker": {
-        "envhub.worker", "envhub.worker.gym", "envhub.authoring", "envhub.wire",
-        "envhub.errors", "envhub_sandbox", "msgspec",
+        "envhub.worker", "envhub.worker.gym", "envhub.worker.vectors", "envhub.authoring",
+        "envhub.wire", "envhub.errors", "envhub_sandbox", "msgspec",
+    },
+    # in the session process of a vector environment only: its own numpy and gymnasium
+    "envhub.worker.vectors": {
+        "envhub.worker", "envhub.worker.shapes", "envhub.wire", "envhub.errors", "gymnasium",
+    },
+    "envhub.worker.shapes": {"envhub.wire", "envhub.errors", "gymnasium", "numpy"},
+    "envhub.adapters": {
+        "envhub.adapters", "envhub.hub", "envhub.wire", "envhub.errors", "gymnasium", "numpy",
     },
     "envhub.worker.gym": {
         "envhub.authoring", "envhub.spaces", "envhub.wire", "envhub.errors", "gymnasium",

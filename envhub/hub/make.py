@@ -50,6 +50,29 @@ def make(
 
     Raises: as `Hub.open`.
     """
+    background = background_hub(
+        envs=envs,
+        isolation=isolation,
+        launcher=launcher,
+        exactly=exactly,
+        allow_unprotected_agent_code=allow_unprotected_agent_code,
+        caps=caps,
+        variables=variables,
+    )
+    return EmbeddedSession(background, name, schema)
+
+
+def background_hub(
+    *,
+    envs: str | Path | Iterable[str | Path] = (),
+    isolation: str = "strict",
+    launcher: str = "auto",
+    exactly: bool = False,
+    allow_unprotected_agent_code: bool = False,
+    caps: Mapping[str, float] | None = None,
+    variables: Iterable[str] = (),
+) -> BackgroundHub:
+    """Return the hub of sessions made with these arguments, which are those of `make`."""
     folders = (str(envs),) if isinstance(envs, str | Path) else tuple(str(p) for p in envs)
     capped = limits.checked(caps or {})
     options: dict[str, Any] = {
@@ -65,8 +88,7 @@ def make(
         if key not in _hubs or not _hubs[key].alive:
             hub = Hub(folders, caps=capped, **options)
             _hubs[key] = BackgroundHub(hub)
-        background = _hubs[key]
-    return EmbeddedSession(background, name, schema)
+        return _hubs[key]
 
 
 def close_hubs() -> None:

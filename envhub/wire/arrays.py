@@ -54,9 +54,28 @@ def _encode_other(value: Any) -> Any:
     raise TypeError(f"a `{type(value).__name__}` cannot be sent; make it plain data")
 
 
-def _decode_other(code: int, data: memoryview) -> Any:
+def is_plain(array: Array) -> bool:
+    """Whether it has a dtype that travels."""
+    return _DTYPES.fullmatch(array.dtype) is not None
+
+
+def decode_other(code: int, data: memoryview) -> Any:
+    """Return the array of an extension, for decoders.
+
+    Raises:
+        ValueError, msgspec.DecodeError: it is none.
+    """
     if code != _ARRAY:
         raise ValueError(f"unknown extension {code}")
+    return decode_array(data)
+
+
+def decode_array(data: memoryview) -> Any:
+    """Return the array that is encoded so.
+
+    Raises:
+        ValueError, msgspec.DecodeError: there is none.
+    """
     array = _UNPACK.decode(data)
     if len(array.shape) > MAX_DIMENSIONS:
         raise ValueError(f"an array of {len(array.shape)} dimensions")
@@ -73,7 +92,7 @@ def _decode_other(code: int, data: memoryview) -> Any:
 
 
 ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode_other)
-_DECODER = msgspec.msgpack.Decoder(ext_hook=_decode_other)
+_DECODER = msgspec.msgpack.Decoder(ext_hook=decode_other)
 
 
 def decode(data: bytes) -> Any:

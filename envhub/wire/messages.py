@@ -107,6 +107,20 @@ class Invoke(Message, frozen=True):
     params: bytes
 
 
+class Gather(Message, frozen=True):
+    """Make many environments in this process; from here on `wire/vector.py` is spoken.
+
+    Args:
+        op: number of this call; the reply repeats it.
+        count: of them.
+        options: keyword arguments for making each, a mapping in MessagePack.
+    """
+
+    op: Op
+    count: Op
+    options: bytes
+
+
 class Close(Message, frozen=True):
     """Let the environment close, then end the process."""
 
@@ -270,7 +284,7 @@ class AgentEnded(Message, frozen=True):
     detail: int
 
 
-Request = Describe | Reset | Step | Continue | GetState | Invoke | Close
+Request = Describe | Reset | Step | Continue | GetState | Invoke | Gather | Close
 FromHub = Request | Cancel
 Reply = Described | Observed | Finished | StateRead | Invoked | Closed | Failed
 BrokerRequest = OpenAgent | KillAgent

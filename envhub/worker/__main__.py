@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,9 @@ def main() -> None:
         loaded.shell = session.shell_for(on_loop, cancels=answering.cancels)
         loaded.answering = answering
         rehearsal.run(loaded.shell)
+        if "gymnasium" in sys.modules:  # so that those who want many find this ready
+            with suppress(ImportError):
+                import_module("envhub.worker.vectors")
         return {"title": environment.__name__, "cancels": answering.cancels}
 
     def begin(descriptors: list[int]) -> None:

@@ -36,6 +36,7 @@ from envhub.wire.messages import (
     Failed,
     Finished,
     Form,
+    Gather,
     GetState,
     Invoke,
     Invoked,
@@ -64,6 +65,8 @@ class Answering:
         frame_bytes: longest reply.
 
     Attributes:
+        environment_class: as given.
+        frame_bytes: as given.
         cancels: whether the environment can be asked to leave a call.
         by: makes the calls of `answer`; None calls right away.
     """
@@ -71,9 +74,9 @@ class Answering:
     def __init__(
         self, environment: type, signature: Signature, frame_bytes: int = MAX_FRAME_BYTES
     ) -> None:
-        self._class = environment
+        self.environment_class = environment
         self._signature = signature
-        self._frame_bytes = frame_bytes
+        self.frame_bytes = frame_bytes
         self._environment: Any = None
         self._in_episode = False
         self._has_parts = parts.has(environment)
@@ -84,7 +87,7 @@ class Answering:
     def framed(self, reply: Reply) -> bytes:
         """Return the reply as bytes for the hub; one that is too long becomes a failure."""
         try:
-            return encode_frame(encode(reply), max_bytes=self._frame_bytes)
+            return encode_frame(encode(reply), max_bytes=self.frame_bytes)
         except LocalProtocolError as error:
             return encode_frame(encode(failed(reply.op, ValueError(f"the reply: {error}"))))
 
@@ -147,12 +150,16 @@ class Answering:
                 return self._state(request)
             case Invoke():
                 return self._invoke(request)
-            case Describe() | Close():
+            case Describe() | Gather() | Close():
                 return self._beside(request)
 
-    def _beside(self, request: Describe | Close) -> Work:
+    def _beside(self, request: Describe | Gather | Close) -> Work:
         if isinstance(request, Describe):
-            return _described(request.op, self._class, self._signature)
+            return _described(request.op, self.environment_class, self._signature)
+        if isinstance(request, Gather):
+            raise UsageError(
+                "an environment with `async` methods or a `cancel` cannot be vectorised"
+            )
         if self._parts is not None:
             yield from self._leave_parts()
         if self._environment is not None and hasattr(self._environment, "close"):
@@ -160,7 +167,7 @@ class Answering:
         return Closed(request.op)
 
     def _construct(self) -> Generator[Call, Any, None]:
-        self._environment = yield self._class, (), {}
+        self._environment = yield self.environment_class, (), {}
 
     def _reset(self, request: Reset) -> Work:
         options = _mapping(request.options, request.form)

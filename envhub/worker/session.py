@@ -15,10 +15,10 @@ import sys
 from collections.abc import Callable
 
 from envhub.authoring import agent
-from envhub.errors import RemoteProtocolError
+from envhub.errors import RemoteProtocolError, UsageError
 from envhub.wire.framing import FrameBuffer
-from envhub.wire.messages import REQUESTS, Close, decode
-from envhub.worker.answer import Answering
+from envhub.wire.messages import REQUESTS, Close, Gather, Reply, decode
+from envhub.worker.answer import Answering, failed
 
 _READ_BYTES = 64 * 1024  # larger reads cost more than they save, measured 4x at small frames
 
@@ -86,7 +86,18 @@ def _serve(hub: socket.socket, answering: Answering) -> None:
         buffer.receive_data(data)
         while (frame := buffer.next_frame()) is not None:
             request = decode(REQUESTS, frame)
-            reply = answering.answer(request)
+            if isinstance(request, Gather):
+                try:
+                    from envhub.worker import vectors  # and with it numpy: most do without
+                except ImportError as error:
+                    reply: Reply = failed(
+                        request.op, UsageError(f"cannot be vectorised: {error}")
+                    )
+                else:
+                    vectors.serve(hub, answering, request)
+                    return
+            else:
+                reply = answering.answer(request)
             sys.stdout.flush()
             hub.sendall(answering.framed(reply))
             if isinstance(request, Close):

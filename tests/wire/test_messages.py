@@ -37,6 +37,7 @@ def values(name: str, kind: Any) -> st.SearchStrategy[Any]:
         "form": st.sampled_from(["json", "msgpack"]),
         "op": st.integers(0, 2**53 - 1),
         "agent": st.integers(0, 2**53 - 1),
+        "count": st.integers(0, 2**53 - 1),
         "detail": st.integers(-(2**31), 2**31) if kind is int else st.binary(max_size=50),
         "reward": st.none() | finite,
         "reset_options": st.none() | st.lists(st.text(max_size=9), max_size=4).map(tuple),

@@ -150,6 +150,15 @@ class Tally:
             self.step_s += took_s
             self.buckets[bisect_left(BOUNDS_S, took_s)] += 1
 
+    def batch(self, *, steps: int, episodes: int, took_s: float) -> None:
+        """Note what many environments have done in one call."""
+        self.episodes += episodes
+        self.lost = False
+        if steps:
+            self.steps += steps
+            self.step_s += took_s
+            self.buckets[bisect_left(BOUNDS_S, took_s / steps)] += steps
+
     def failed(self, error: EnvhubError | SandboxError) -> None:
         """Note why a call, or the opening, has no reply. Before `end`."""
         self._failed = True

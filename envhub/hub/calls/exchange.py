@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.msgpack import Decoder
+
 from envhub import errors
 from envhub.errors import EnvhubError, EnvironmentFailed, RemoteProtocolError
 from envhub.hub.accounts.meter import Meter
@@ -24,6 +26,7 @@ from envhub.wire.messages import (
     decode,
     encode,
 )
+from envhub.wire.vector import VectorRequest
 from envhub_sandbox import Limits, OwnReason, Passed, Verdict
 from envhub_sandbox.verdict import HOST_MEMORY, NOTHING
 
@@ -54,20 +57,25 @@ class Exchange:
     Args:
         limits: of the session; those on output and frames are held here.
         meter: of the session; bytes are counted here.
+        replies: decodes them; those of a vector session are others.
+
+    Attributes:
+        op: number of the last call.
     """
 
-    def __init__(self, limits: Limits, meter: Meter) -> None:
+    def __init__(self, limits: Limits, meter: Meter, replies: Decoder[Any] = REPLIES) -> None:
         self.state = after(State.STARTING, Event.ISOLATED)
         self._limits = limits
         self.meter = meter
         self._frames = FrameBuffer(max_bytes=limits.frame_bytes)
-        self._op = 0
+        self._replies = replies
+        self.op = 0
         self._stage = ""
         self._output = bytearray()
         self._printed_bytes = 0
         self._is_broken = False  # it has broken the protocol: no reply counts any more
 
-    def call(self, stage: str, request: Callable[[int], Request]) -> bytes:
+    def call(self, stage: str, request: Callable[[int], Request | VectorRequest]) -> bytes:
         """Number a request and return its frame.
 
         Args:
@@ -78,13 +86,13 @@ class Exchange:
             InvalidOption: a reset's message is too long; nothing has been called.
             InvalidAction: another's is.
         """
-        message, allowed = encode(request(self._op + 1)), self._limits.frame_bytes
+        message, allowed = encode(request(self.op + 1)), self._limits.frame_bytes
         if len(message) > allowed:
             kind = errors.InvalidOption if stage == "reset" else errors.InvalidAction
             raise kind(f"a message of {len(message)} bytes is over {allowed}")
         closing = stage == "close"
         self.state = after(self.state, Event.ASKED_TO_CLOSE if closing else Event.CALLED)
-        self._op += 1
+        self.op += 1
         self._stage = stage
         self._output.clear()
         self._printed_bytes = 0
@@ -92,7 +100,7 @@ class Exchange:
 
     def cancel(self) -> bytes:
         """Return the frame that asks the environment to leave the call under way."""
-        return self._counted(encode_frame(encode(Cancel(self._op))))
+        return self._counted(encode_frame(encode(Cancel(self.op))))
 
     def receive(self, data: bytes) -> Reply | None:
         """Take bytes from the process; return the reply to the call, when it is whole.
@@ -117,9 +125,9 @@ class Exchange:
         frame = self._frames.next_frame()
         if frame is None:
             return None
-        reply = decode(REPLIES, frame)
-        if reply.op != self._op:
-            raise RemoteProtocolError(f"a reply to call {reply.op}, expected {self._op}")
+        reply: Reply = decode(self._replies, frame)
+        if reply.op != self.op:
+            raise RemoteProtocolError(f"a reply to call {reply.op}, expected {self.op}")
         if len(self._frames):
             raise RemoteProtocolError("bytes after the reply")
         self.state = after(self.state, Event.ANSWERED)

@@ -1,0 +1,325 @@
+"""`envhub.make_vec`: many environments in sandboxed processes, as a Gymnasium VectorEnv."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector import VectorEnv as _VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from envhub.adapters import spaces
+from envhub.adapters.crew import Crew
+from envhub.adapters.packing import Batch
+from envhub.errors import InvalidOption, RemoteProtocolError, ResetNeeded, UsageError
+from envhub.hub.make import background_hub
+from envhub.hub.vectors.member import Member
+from envhub.wire import infos as wire
+from envhub.wire.vector import Autoreset
+
+_MOST_SEED = 2**63
+Stepped = tuple[Any, Any, Any, Any, dict[str, Any]]
+
+
+def make_vec(
+    name: str,
+    num_envs: int,
+    *,
+    processes: int | None = None,
+    autoreset_mode: str | AutoresetMode = "next_step",
+    copy: bool = True,
+    envs: str | Path | Iterable[str | Path] = (),
+    isolation: str = "strict",
+    launcher: str = "auto",
+    exactly: bool = False,
+    caps: Mapping[str, float] | None = None,
+    variables: Iterable[str] = (),
+    **options: Any,
+) -> VectorEnv:
+    """Return `num_envs` environments of `name`, in sandboxes on this machine.
+
+        venv = envhub.make_vec("cartpole", 64)
+        observations, infos = venv.reset(seed=7)
+
+    Args:
+        name: of the environment: one of Gymnasium's, or a class that makes such.
+        num_envs: how many.
+        processes: that share them; one for each processor by default.
+        autoreset_mode: when an episode follows the one before; see `AutoresetMode`.
+        copy: False returns observations that the next step overwrites: with one process, or
+            from `recv`, the very memory that the process wrote.
+        envs: folders to look in first; this and the rest as in `envhub.make`.
+        isolation: the lowest tier that will do.
+        launcher: "auto", "bubblewrap" or "built-in".
+        exactly: take the tier of `isolation`, and no higher one.
+        caps: the most that a manifest may ask for.
+        variables: of ours that the environment gets if its manifest names them.
+        options: keyword arguments for making each environment.
+
+    Raises:
+        UsageError: it cannot be vectorised, or an argument is wrong.
+        EnvhubError: as `Hub.open`.
+    """
+    if num_envs < 1 or (processes is not None and processes < 1):
+        raise UsageError("`num_envs` and `processes` must be positive")
+    usable = len(os.sched_getaffinity(0))
+    count = min(processes or usable, num_envs)
+    background = background_hub(
+        envs=envs, isolation=isolation, launcher=launcher, exactly=exactly, caps=caps,
+        variables=variables,
+    )  # fmt: skip
+    mode = _mode(autoreset_mode)
+    word = cast(Autoreset, mode.name.lower())
+    try:
+        given = wire.encode_info(options)
+    except TypeError as error:
+        raise InvalidOption(str(error)) from None
+    least, more = divmod(num_envs, count)
+    members: list[Member] = []
+    try:
+        for at in range(count):
+            size = least + (at < more)
+            members.append(Member(background, name, size, word, given))
+        return VectorEnv(members, mode, copy=copy)
+    except BaseException:
+        for member in members:
+            member.close()
+        raise
+
+
+class VectorEnv(_VectorEnv[Any, Any, Any]):
+    """Made by `make_vec`. Steps as `gymnasium.vector.SyncVectorEnv` does.
+
+    What ends a process, or raises in `step`, ends the episodes it was in: their `truncated` is
+    True, their reward 0.0, their observation the last one, and `infos["envhub_error"]` has the
+    typed cause, with `_envhub_error` as its mask. The next reset, their own or that of the
+    autoreset mode, gets a fresh process. What fails to reset raises.
+
+    Not for two threads at once.
+
+    Args:
+        members: the processes, not started.
+        mode: of autoreset.
+        copy: see `make_vec`.
+    """
+
+    def __init__(self, members: Sequence[Member], mode: AutoresetMode, *, copy: bool) -> None:
+        self._crew = crew = Crew(members, mode, copy=copy)
+        self._mode = mode
+        self._begun = False  # there was a reset
+        self._sent: list[int] = []  # members whose steps are under way
+        gathered = crew.start()
+        self.num_envs = crew.size
+        self.single_action_space = spaces.build(gathered.action)
+        self.single_observation_space = spaces.build(gathered.observation)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.render_mode = gathered.render_mode
+        self.metadata = {**_decoded(gathered.metadata, dict), "autoreset_mode": mode}
+        crew.space = self.single_observation_space
+        self._take = spaces.taker(self.single_action_space, self.num_envs)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The numbers of the processes on this machine; 0 for one that was lost."""
+        return tuple(member.pid for member in self._crew.members)
+
+    @property
+    def processes(self) -> tuple[tuple[int, ...], ...]:
+        """Which environments share a process, by index."""
+        return tuple(tuple(range(rows.start, rows.stop)) for rows in self._crew.rows)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode in each environment, or in those of `options["reset_mask"]`.
+
+        Raises:
+            EnvironmentFailed: an environment raised.
+            WorkerError: a process ended, or was killed at a limit or at its deadline.
+        """
+        self._check_idle()
+        seeds = self._seeds(seed)
+        mask, encoded = self._reset_options(options)
+        batch = self._crew.reset(mask, seeds, encoded)
+        self._begun = True
+        return batch.seen(self.single_observation_space), batch.infos
+
+    def step(self, actions: Any) -> Stepped:
+        """Take one action in each environment.
+
+        Raises:
+            InvalidAction: the actions do not fit.
+            ResetNeeded: an episode has ended, and autoreset is disabled.
+            EnvironmentFailed: an environment raised as it was reset.
+            WorkerError: a process ended as its environments were reset.
+        """
+        self._check_idle()
+        self._check_begun(range(len(self._crew.members)))
+        self._crew.begin_steps(dict(enumerate(self._crew.rows)), self._take(actions))
+        return self._stepped(self._crew.finish_steps(range(len(self._crew.members))))
+
+    def send(self, actions: Any, env_ids: Sequence[int] | Any) -> None:
+        """Begin steps of some environments: of all that share a process, see `processes`.
+
+        Args:
+            actions: one for each of them, in their order.
+            env_ids: as `recv` gave them in `infos["env_id"]`, or of several such, joined.
+
+        Raises: as `step`; UsageError if only some of those that share a process are there.
+        """
+        ids: list[int] = np.asarray(env_ids, np.int64).tolist()
+        parts: dict[int, slice] = {}
+        first = 0
+        while first < len(ids):
+            at = next((i for i, r in enumerate(self._crew.rows) if r.start == ids[first]), 0)
+            rows = self._crew.rows[at]
+            part = slice(first, first + rows.stop - rows.start)
+            if ids[part] != list(range(rows.start, rows.stop)):
+                raise UsageError(
+                    "`env_ids` must be all of those that share a process, in order",
+                    hint="send to those that `recv` returned, or see `processes`",
+                )
+            if at in self._sent or at in parts:
+                raise UsageError(f"a step of environment {ids[first]} is under way: recv first")
+            parts[at], first = part, part.stop
+        self._check_begun(parts)
+        take = spaces.taker(self.single_action_space, len(ids))
+        self._crew.begin_steps(parts, take(actions))
+        self._sent += parts
+
+    def recv(self, min_envs: int = 1) -> Stepped:
+        """Return the steps of the first processes that are done with them.
+
+        Args:
+            min_envs: wait for at least so many environments, or for all that were sent to.
+
+        Returns:
+            As `step`, of those environments that `infos["env_id"]` names, in their order.
+        """
+        if not self._sent:
+            raise UsageError("`recv` without a `send`")
+        try:
+            done = self._crew.wait_some(self._sent, min_envs)
+        except BaseException:
+            self._sent.clear()
+            raise
+        self._sent = [at for at in self._sent if at not in done]
+        result = self._stepped(self._crew.finish_steps(done))
+        ids = [
+            np.arange(rows.start, rows.stop) for rows in map(self._crew.rows.__getitem__, done)
+        ]
+        result[4]["env_id"] = np.concatenate(ids)
+        return result
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Call a method of each environment, or read an attribute. In plain data, both ways."""
+        self._check_idle()
+        given = [wire.encode_info((list(args), kwargs))] * len(self._crew.members)
+        values: list[Any] = []
+        for answer in self._crew.ask(name, given):
+            values += _decoded(answer, list)
+        if len(values) != self.num_envs:
+            raise RemoteProtocolError("not one value for each environment")
+        return tuple(values)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """Return an attribute of each environment."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set an attribute of each environment, to one value or to one for each."""
+        self._check_idle()
+        if not isinstance(values, list | tuple):
+            values = [values] * self.num_envs
+        if len(values) != self.num_envs:
+            raise ValueError(f"{len(values)} values for {self.num_envs} environments")
+        given = [wire.encode_info((list(values[rows]), {})) for rows in self._crew.rows]
+        self._crew.ask(name, given, assign=True)
+
+    def render(self) -> tuple[Any, ...]:
+        """Return what each environment renders."""
+        return self.call("render")
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the processes, and give their places back."""
+        self._sent.clear()
+        self._crew.close()
+
+    def __del__(self) -> None:
+        """Leave nothing behind."""
+        if not self.closed and hasattr(self, "_sent"):
+            self.close()
+
+    # ------------------------------------------------------------ what was given
+
+    def _stepped(self, batch: Batch) -> Stepped:
+        seen = batch.seen(self.single_observation_space)
+        return seen, batch.rewards, batch.terminated, batch.truncated, batch.infos
+
+    def _check_idle(self) -> None:
+        self._crew.check_usable()
+        if self._sent:
+            raise UsageError("steps are under way", hint="`recv` until all were received")
+
+    def _check_begun(self, whom: Iterable[int]) -> None:
+        if not self._begun:
+            raise ResetNeeded("`step` before `reset`")
+        if self._mode is AutoresetMode.DISABLED and self._crew.are_over(whom):
+            raise ResetNeeded("an episode has ended: reset it with a `reset_mask`")
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            seeds: list[int | None] = [int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = [None if one is None else int(one) for one in seed]
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"{len(seeds)} seeds for {self.num_envs} environments")
+        if any(one is not None and abs(one) >= _MOST_SEED for one in seeds):
+            raise InvalidOption("a seed must fit into 63 bits")
+        return seeds
+
+    def _reset_options(self, options: dict[str, Any] | None) -> tuple[Any, bytes]:
+        if options is None:
+            return np.ones(self.num_envs, np.bool_), b""
+        if "reset_mask" in options:
+            mask = options.pop("reset_mask")  # as SyncVectorEnv does
+            if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+                raise TypeError("`options['reset_mask']` must be an array of bool")
+            if mask.shape != (self.num_envs,) or not mask.any():
+                raise ValueError(
+                    f"`options['reset_mask']` must be of shape ({self.num_envs},), one True"
+                )
+        else:
+            mask = np.ones(self.num_envs, np.bool_)
+        try:
+            return mask, wire.encode_info(options)
+        except TypeError as error:
+            raise InvalidOption(str(error)) from None
+
+
+def _mode(mode: str | AutoresetMode) -> AutoresetMode:
+    """Return the mode: Gymnasium's own, its value ("NextStep") or its name in lower case."""
+    for known in AutoresetMode:
+        if mode in (known, known.value, known.name.lower()):
+            return known
+    raise UsageError(f"`autoreset_mode` {mode!r} is none of Gymnasium's")
+
+
+def _decoded(data: bytes, kind: type) -> Any:
+    try:
+        found = wire.decode_info(data)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise RemoteProtocolError(f"not plain data: {error}") from None
+    if not isinstance(found, kind):
+        raise RemoteProtocolError(f"a `{type(found).__name__}`, expected a `{kind.__name__}`")
+    return found

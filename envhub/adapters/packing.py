@@ -1,0 +1,105 @@
+"""What one batch returns, as it is put together from the batches of processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces as kinds
+from gymnasium.vector import VectorEnv
+
+from envhub import errors
+from envhub.adapters import spaces
+from envhub.errors import EnvhubError, EnvironmentFailed, RemoteProtocolError
+from envhub.wire import infos as wire
+from envhub.wire.vector import Batched, mapping
+
+# what a vector environment says, and no environment in it
+_OURS = ("envhub_error", "_envhub_error", "env_id")
+
+
+class _Packing(VectorEnv[Any, Any, Any]):
+    """Gymnasium's own way to put infos together, for so many environments."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.num_envs = num_envs
+
+    def add(self, infos: dict[str, Any], info: dict[str, Any], at: int) -> dict[str, Any]:
+        return self._add_info(infos, info, at)
+
+
+class Batch:
+    """Results of some environments, in order.
+
+    Args:
+        parts: which rows are whose, by member.
+        size: rows.
+        leaves: arrays for the observations.
+    """
+
+    def __init__(self, parts: dict[int, slice], size: int, leaves: list[Any]) -> None:
+        self.parts = parts
+        self.leaves = leaves
+        self.rewards = np.zeros(size, np.float64)
+        self.terminated = np.zeros(size, np.bool_)
+        self.truncated = np.zeros(size, np.bool_)
+        self.infos: dict[str, Any] = {}
+        self._packing = _Packing(size)
+
+    def seen(self, space: kinds.Space[Any]) -> Any:
+        """Return the observations, in the space's form."""
+        return spaces.nested(space, iter(self.leaves))
+
+    def row(self, space: kinds.Space[Any], at: int) -> Any:
+        """Return a copy of one observation."""
+        return spaces.nested(space, (leaf[at].copy() for leaf in self.leaves))
+
+    def tell(self, row: int, info: dict[str, Any]) -> None:
+        """Add the info of one environment."""
+        self.infos = self._packing.add(self.infos, info, row)
+
+
+def pack(batch: Batch, part: slice, batched: Batched) -> None:
+    """Add what a process says of its environments.
+
+    Raises:
+        RemoteProtocolError: it says what no worker of ours does.
+        EnvironmentFailed: its infos cannot be put together.
+    """
+    for failure in batched.failures:
+        if failure.index >= part.stop - part.start:
+            raise RemoteProtocolError("the failure of an environment that is not there")
+    if batched.infos:
+        _add(batch, part, batched.infos)
+    for failure in batched.failures:
+        error = _error(failure.code, failure.message, failure.traceback)
+        batch.tell(part.start + failure.index, {"envhub_error": error})
+
+
+def _add(batch: Batch, part: slice, data: bytes) -> None:
+    count = part.stop - part.start
+    try:
+        told = wire.decode_info(data)
+        for index, info, *last in told:
+            if type(index) is not int or not 0 <= index < count or len(last) not in (0, 2):
+                raise RemoteProtocolError("the info of an environment that is not there")
+            if last:
+                final = {"final_obs": last[0], "final_info": _cleared(last[1])}
+                batch.tell(part.start + index, final)
+            batch.tell(part.start + index, _cleared(info))
+    except (TypeError, ValueError, RecursionError, OverflowError, MemoryError,
+            AttributeError, IndexError) as error:  # fmt: skip
+        raise EnvironmentFailed(f"infos that cannot be put together: {error}") from None
+
+
+def _cleared(info: Any) -> dict[str, Any]:
+    found = mapping(info)
+    for name in _OURS:
+        found.pop(name, None)
+    return found
+
+
+def _error(code: str, message: str, trace: str) -> EnvhubError:
+    if code == errors.ResetNeeded.code:
+        return errors.ResetNeeded(message)
+    return EnvironmentFailed(message, traceback=trace, output="")

@@ -1,0 +1,394 @@
+"""One process of a vector environment: a session whose caller polls it, with shared memory.
+
+The process is hostile: it may write anything into the memory at any time. It cannot make that
+smaller, for it is sealed; what the hub decides by is read once, and lies in messages where it
+can. What is in the memory is numbers, of which all are harmless to read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from envhub.errors import (
+    EnvhubError,
+    HubForked,
+    RemoteProtocolError,
+    SessionClosed,
+    UsageError,
+    WorkerError,
+)
+from envhub.hub.background import BackgroundHub
+from envhub.hub.calls.exchange import Exchange
+from envhub.hub.calls.tenure import Deadline
+from envhub.hub.workers.pool import Lease
+from envhub.hub.workers.process import SessionProcess
+from envhub.wire import vector
+from envhub.wire.lifecycle import State
+from envhub.wire.messages import Close, Failed, Gather, Request
+from envhub.wire.vector import (
+    ANSWERED,
+    ASKED,
+    VECTOR_REPLIES,
+    Autoreset,
+    Gathered,
+    Layout,
+    Share,
+    Shared,
+    VectorReply,
+    VectorRequest,
+)
+
+_READ_BYTES = 64 * 1024
+MOST_BYTES = 4 * 1024**3  # of memory shared with one process that has no limit of its own
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_NUMBER = struct.Struct("<Q")
+R = TypeVar("R")
+
+
+class Member:
+    """A place of its own in the hub, and the processes that follow each other in it.
+
+    A call is begun by `begin`, and `waiting.wait` waits for its outcome. Not for two threads.
+
+    Args:
+        background: the hub.
+        name: of the environment.
+        count: environments in the process.
+        autoreset: how episodes follow each other.
+        options: keyword arguments for making each environment, in MessagePack.
+
+    Attributes:
+        count: as given.
+        gathered: what the environments are; of the last process.
+        layout: of the memory.
+        memory: shared with the process; None without one.
+        outcome: of the last call; None while it is under way.
+    """
+
+    def __init__(
+        self, background: BackgroundHub, name: str, count: int, autoreset: Autoreset,
+        options: bytes,
+    ) -> None:  # fmt: skip
+        self._background = background
+        self.count = count
+        self._autoreset = autoreset
+        self._options = options
+        self._place = background.do(background.hub.reserve(name))
+        self._tenure = self._place.tenure
+        self._limits = self._place.pool.manifest.limits
+        self._lease: Lease | None = None
+        self._exchange = self._new_exchange()
+        self._unsent = b""
+        self._stage = ""
+        self._since = 0.0
+        self._deadline: Deadline | None = None
+        self._closed = False
+        self.gathered: Gathered | None = None
+        self.layout: Layout | None = None
+        self.memory: mmap.mmap | None = None
+        self.outcome: VectorReply | EnvhubError | None = None
+
+    def _new_exchange(self) -> Exchange:
+        return Exchange(self._limits, self._place.meter, VECTOR_REPLIES)
+
+    @property
+    def process(self) -> SessionProcess:
+        """Its process; there must be one."""
+        assert self._lease is not None
+        return self._lease.process
+
+    @property
+    def has_process(self) -> bool:
+        """Whether there is one, as far as is known."""
+        return self._lease is not None
+
+    @property
+    def pid(self) -> int:
+        """The number of its process on this machine; 0 if it has none."""
+        lease = self._lease
+        return lease.process.pid if lease is not None and lease.process.pidfd >= 0 else 0
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a call is under way."""
+        return self._deadline is not None
+
+    @property
+    def deadline(self) -> Deadline:
+        """Of the call under way."""
+        assert self._deadline is not None
+        return self._deadline
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a part of the request waits for room in the socket."""
+        return bool(self._unsent)
+
+    @property
+    def took_s(self) -> float:
+        """How long the last call took."""
+        return self._took_s
+
+    def opened(self) -> None:
+        """Note that the session is its client's to call."""
+        self._tenure.opened()
+
+    def count_batch(self, *, steps: int, episodes: int) -> None:
+        """Count what the last call came to."""
+        self._place.tally.batch(steps=steps, episodes=episodes, took_s=self._took_s)
+
+    # ------------------------------------------------------------ a call
+
+    def begin(
+        self,
+        stage: str,
+        request: Callable[[int], Request | VectorRequest],
+        descriptor: int = -1,
+    ) -> None:
+        """Send a request; its outcome comes to `outcome`.
+
+        Args:
+            stage: "reset", "step"…: its deadline, and the word of messages.
+            request: makes it from its number.
+            descriptor: goes with it.
+
+        Raises:
+            SessionClosed: nobody had called for too long, or it was closed.
+            InvalidOption: the request is too long.
+        """
+        self.check_usable()
+        self._tenure.begin(stage)
+        try:
+            frame = self._exchange.call(stage, request)
+        except EnvhubError as error:
+            self._tenure.failed(error)
+            self._tenure.end(stage)
+            raise
+        self._stage, self.outcome = stage, None
+        self._since = time.monotonic()
+        self._place.meter.begin(stage)
+        self._deadline = self._tenure.deadline(stage)
+        if self.memory is not None:
+            _NUMBER.pack_into(self.memory, ASKED, self._exchange.op)
+        self._unsent += frame
+        self.send(descriptor)
+
+    def check_usable(self) -> None:
+        """Raise what a call would meet that cannot be made.
+
+        Raises:
+            HubForked: this is another process.
+            SessionClosed: it is closed.
+        """
+        if not self._is_ours:
+            raise HubForked(
+                "this process was forked after the environments had been made",
+                hint="call envhub.make_vec again here",
+            )
+        if self._closed or not self._background.alive:
+            raise SessionClosed("the environments are closed")
+
+    def send(self, descriptor: int = -1) -> None:
+        """Send what there is room for."""
+        channel = self.process.channel
+        try:
+            if descriptor >= 0:
+                sent = socket.send_fds(channel, [self._unsent], [descriptor])
+            else:
+                sent = channel.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            sent = len(self._unsent)  # it has ended; the pidfd says so
+        self._unsent = self._unsent[sent:]
+
+    def may_have_answered(self) -> bool:
+        """Whether the process says so in the memory, which may be a lie."""
+        memory = self.memory
+        if memory is None:
+            return False
+        number: int = _NUMBER.unpack_from(memory, ANSWERED)[0]
+        return number == self._exchange.op
+
+    def receive(self) -> bool:
+        """Take what has come; return whether there may be more to read."""
+        try:
+            data = self.process.channel.recv(_READ_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        if not data:
+            return False
+        if self.process.is_killed:
+            return True  # nothing counts any more
+        try:
+            reply: Any = self._exchange.receive(data)
+        except RemoteProtocolError as error:
+            self.process.kill(*self._exchange.violation(error))
+            return False
+        if reply is not None:
+            self.read_output()
+            self._end(self._exchange.failure(reply) if isinstance(reply, Failed) else reply)
+        return True
+
+    def read_output(self) -> bool:
+        """Take what was printed; False when nothing can come any more."""
+        try:
+            data = os.read(self.process.output, _READ_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if data and (passed := self._exchange.printed(data)):
+            self.process.kill("output_limit", passed)
+        return bool(data)
+
+    def ended(self) -> None:
+        """Note that the process has ended: so has the call, if it was not answered before."""
+        self.receive()
+        if not self.is_pending:
+            return
+        self.read_output()
+        self._exchange.ended()
+        verdict = self._background.do(self.process.wait_verdict())
+        self._end(self._exchange.loss(verdict))
+
+    def abandon(self) -> None:
+        """Give up the call under way, and the process with it."""
+        if self.is_pending and self._is_ours:
+            self.process.kill("closed")
+            self._end(SessionClosed("the call was interrupted"))
+
+    def _end(self, outcome: VectorReply | EnvhubError) -> None:
+        self.outcome, self._deadline = outcome, None
+        self._took_s = time.monotonic() - self._since
+        self._place.meter.end()
+        lost = False
+        if isinstance(outcome, EnvhubError):
+            lost = isinstance(outcome, WorkerError)
+            self._tenure.failed(outcome)
+        self._tenure.end(self._stage, None, lost=lost)
+
+    def result(self, kind: type[R]) -> R:
+        """Return the outcome of the last call.
+
+        Raises:
+            EnvhubError: that is what came of it.
+            RemoteProtocolError: it is another reply than it must be; the process is killed.
+        """
+        outcome = self.outcome
+        if isinstance(outcome, EnvhubError):
+            raise outcome
+        if not isinstance(outcome, kind):
+            self.process.kill("protocol")
+            raise RemoteProtocolError(f"a reply of another kind than {kind.__name__}")
+        return outcome
+
+    # ------------------------------------------------------------ its processes
+
+    def start(self, call: Callable[[Member], None]) -> None:
+        """Lease a process, make the environments in it, and share memory with it.
+
+        Args:
+            call: waits for the outcome of the call that was begun.
+        """
+        self.check_usable()
+        try:
+            self._lease = self._background.do(self._place.lease())
+            self._exchange, self._unsent = self._new_exchange(), b""
+            self.process.used = True
+            self.begin("reset", lambda op: Gather(op, self.count, self._options))
+            call(self)
+            self._share(self.result(Gathered), call)
+        except BaseException:
+            self.drop()
+            raise
+
+    def _share(self, gathered: Gathered, call: Callable[[Member], None]) -> None:
+        before = self.gathered
+        if before is not None and not _are_alike(before, gathered):
+            raise RemoteProtocolError("the environments of two processes have other spaces")
+        most = self._limits.session_memory_bytes or MOST_BYTES
+        try:
+            layout = vector.lay_out(
+                gathered.action, gathered.observation, self.count, most_bytes=most
+            )
+        except RemoteProtocolError as error:
+            raise UsageError(f"cannot be vectorised: {error}") from None
+        self.gathered, self.layout = gathered, layout
+        descriptor = os.memfd_create("envhub", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(descriptor, layout.size_bytes)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            memory = mmap.mmap(descriptor, layout.size_bytes)
+            self.begin("reset", lambda op: Share(op, self._autoreset, layout), descriptor)
+        finally:
+            os.close(descriptor)
+        call(self)
+        self.result(Shared)
+        self.memory = memory
+
+    def drop(self) -> None:
+        """End the process. Idempotent; nothing in a fork."""
+        if not self._is_ours:
+            return
+        self.abandon()
+        lease, self._lease = self._lease, None
+        memory, self.memory = self.memory, None
+        if memory is not None:
+            with suppress(BufferError):  # somebody has a view; it goes with the last of them
+                memory.close()
+        if lease is not None:
+            lease.process.kill("closed")
+            self._background.do(self._place.end(lease))
+
+    def is_ready(self, *, surely: bool = False) -> bool:
+        """Whether the process can be called.
+
+        Args:
+            surely: ask the kernel whether it has ended since.
+        """
+        lease = self._lease
+        if lease is None or self._exchange.state is not State.READY:
+            return False
+        if lease.process.is_killed or lease.process.pidfd < 0:
+            return False
+        return not surely or not lease.process.has_ended
+
+    @property
+    def _is_ours(self) -> bool:
+        return os.getpid() == self._background.owner
+
+    def begin_close(self) -> None:
+        """Ask the environments to close, if they can be asked."""
+        if self.is_ready():
+            with suppress(EnvhubError):
+                self.begin("close", Close)
+
+    def close(self) -> None:
+        """End the process, and give the place back. Idempotent; nothing in a fork."""
+        if self._closed or not self._is_ours:
+            return
+        self._closed = True
+        self._tenure.close()
+        with suppress(SessionClosed):  # the hub was closed before, and everything with it
+            self.drop()
+            self._background.do(self._place.aclose())
+
+    _took_s = 0.0
+
+
+def _are_alike(one: Gathered, other: Gathered) -> bool:
+    return all(
+        vector.encode_space(a) == vector.encode_space(b)
+        for a, b in ((one.action, other.action), (one.observation, other.observation))
+    )

@@ -1,0 +1,135 @@
+"""Infos, options and attributes as they are in Python: numpy's scalars and tuples stay such.
+
+A payload of the native form turns both into plain numbers and lists; what Gymnasium makes of an
+info's values depends on their types.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from envhub.wire import arrays, keys
+
+LEFT_OUT = "envhub.left_out"  # among an info: what of it cannot be sent
+_SCALAR, _TUPLE = 2, 3  # extensions, beside 1 of arrays
+_DEEPEST = 16
+_MOST_LEFT_OUT = 16
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_NOTHING = object()
+_PLAIN = (bool, float, type(None))
+
+
+def encode_info(value: Any) -> bytes:
+    """Return what `decode_info` reads.
+
+    Of a mapping inside, what cannot be sent is left out, and named under LEFT_OUT.
+
+    Raises:
+        TypeError: it is itself such a thing.
+    """
+    lost: list[str] = []
+    sent = _sendable(value, "", lost, _DEEPEST)
+    if sent is _NOTHING:
+        raise TypeError(f"a `{type(value).__name__}` cannot be sent")
+    return arrays.ENCODER.encode(sent)
+
+
+def sendable(info: Any) -> dict[str, Any]:
+    """Return of one environment's info what can be sent, and a note of what cannot."""
+    if not isinstance(info, Mapping):
+        return {} if info is None else {LEFT_OUT: [f"info: `{type(info).__name__}`"]}
+    lost: list[str] = []
+    sent = _sendable(info, "info", lost, _DEEPEST)
+    if lost:
+        more = [f"and {len(lost) - _MOST_LEFT_OUT} more"] if len(lost) > _MOST_LEFT_OUT else []
+        sent[LEFT_OUT] = lost[:_MOST_LEFT_OUT] + more
+    found: dict[str, Any] = sent
+    return found
+
+
+def encode_sendable(value: Any) -> bytes:
+    """Return bytes of what consists of such."""
+    return arrays.ENCODER.encode(value)
+
+
+def as_sent(value: Any) -> Any:
+    """Return one value as it is sent; None for what cannot be."""
+    sent = _sendable(value, "", [], _DEEPEST)
+    return None if sent is _NOTHING else sent
+
+
+def decode_info(data: bytes) -> Any:
+    """Return what `encode_info` was given.
+
+    Raises:
+        ValueError, TypeError, RecursionError, msgspec.DecodeError: it is no such thing.
+    """
+    keys.check(data)
+    return _DECODER.decode(data)
+
+
+def _sendable(value: Any, path: str, lost: list[str], depth: int) -> Any:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is int:
+        if -(2**63) <= value < 2**64:
+            return value
+    elif kind is str:
+        if value.isascii() or not _SURROGATES.search(value):
+            return value
+    elif kind.__module__ == "numpy" and hasattr(value, "dtype"):
+        if (found := _numpy(value)) is not _NOTHING:
+            return found
+    elif depth and isinstance(value, Mapping):
+        sent = {}
+        for key, item in value.items():
+            if not isinstance(key, str) or _SURROGATES.search(key):
+                lost.append(f"{path}[{str(key)[:40]!a}]: its key is no text")
+                continue
+            one = _sendable(item, f"{path}.{key}", lost, depth - 1)
+            if one is not _NOTHING:
+                sent[key] = one
+        return sent
+    elif depth and kind in (list, tuple):
+        items = [_sendable(v, f"{path}[{i}]", lost, depth - 1) for i, v in enumerate(value)]
+        kept = [item for item in items if item is not _NOTHING]
+        if kind is list:
+            return kept
+        return msgspec.msgpack.Ext(_TUPLE, arrays.ENCODER.encode(kept))
+    lost.append(f"{path}: `{kind.__name__}`")
+    return _NOTHING
+
+
+def _numpy(value: Any) -> Any:
+    try:
+        if value.shape:
+            arrays.ENCODER.encode(value)
+            return value
+        array = arrays.Array(value.dtype.str, (), value.tobytes())
+        if not arrays.is_plain(array):
+            return _NOTHING
+        return msgspec.msgpack.Ext(_SCALAR, msgspec.msgpack.encode(array))
+    except (TypeError, ValueError, OverflowError):
+        return _NOTHING  # of objects, of dates
+
+
+def _decode_other(code: int, data: memoryview) -> Any:
+    if code == _TUPLE:
+        items = decode_info(bytes(data))
+        if not isinstance(items, list):
+            raise ValueError("a tuple that is none")
+        return tuple(items)
+    if code == _SCALAR:
+        array = arrays.decode_array(data)
+        numpy = sys.modules.get("numpy")
+        return array if numpy is None else array[()]
+    return arrays.decode_other(code, data)
+
+
+_DECODER = msgspec.msgpack.Decoder(ext_hook=_decode_other)
