@@ -46,7 +46,8 @@ def load(entry: str, options: dict[str, Any]) -> tuple[type, Signature, bool]:
     _, _, plain = entry.rpartition(":")
     made = _Made(spec, options)
     words = f"{plain}, as Gymnasium {gymnasium.__version__} has it"
-    hosting = type(plain, (_Hosted,), {"made": made, "__doc__": words})
+    own = {"made": made, "__doc__": words, "gymnasium_env": made.another}
+    hosting = type(plain, (_Hosted,), own)
     signature = Signature(_Actions(made), _Observations(made), ModelCodec(State), _OPTIONS, ())
     return hosting, signature, False
 
@@ -107,6 +108,10 @@ class _Made:
         if self._env is None:
             self._env = gymnasium.make(self._spec, **self._options)
         return self._env
+
+    def another(self, **options: Any) -> gymnasium.Env[Any, Any]:
+        """Return one more of it, for many at once."""
+        return gymnasium.make(self._spec, **{**self._options, **options})
 
 
 class _Hosted:
