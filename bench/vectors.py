@@ -23,6 +23,7 @@ from envhub.hub import make
 DEADLINE_S = 1200.0
 _SIZES = (8, 64, 1024)
 _STEPS = 20_000  # of environments, in a burst
+_QUICK_STEPS = 2_000
 _MOST_PROCESSES = 64  # of AsyncVectorEnv, which has one for each environment
 _OURS, _SYNC, _ASYNC = "envhub, strict", "SyncVectorEnv", "AsyncVectorEnv"
 _CARTPOLE = '''"""CartPole, as Gymnasium has it."""
@@ -72,7 +73,8 @@ def _measure(plan: Plan, group: Group, size: int, folder: Path) -> None:
         for at in range(plan.times(20) + 1):
             random.shuffle(order)
             for name in order:
-                rate = _burst(subjects[name], _STEPS // (10 if name == _ASYNC else 1) // size)
+                steps = _QUICK_STEPS if plan.quick else _STEPS
+                rate = _burst(subjects[name], steps // (10 if name == _ASYNC else 1) // size)
                 if at:  # the first round warms everything
                     rates[name].append(rate)
     for name, found in rates.items():
