@@ -12,8 +12,8 @@ from gymnasium.vector import AutoresetMode
 
 from envhub.adapters import spaces
 from envhub.adapters.packing import Batch, pack
-from envhub.errors import EnvhubError, RemoteProtocolError
-from envhub.hub.vectors.member import Member
+from envhub.errors import EnvhubError, RemoteProtocolError, UsageError
+from envhub.hub.vectors.member import Member, are_alike
 from envhub.hub.vectors.waiting import wait, wait_one
 from envhub.wire.vector import (
     RESET,
@@ -62,12 +62,14 @@ class Crew:
 
     def start(self) -> Gathered:
         """Start every process, and return what the environments are."""
-        for at in range(len(self.members)):
-            self._start(at)
+        self._start(range(len(self.members)))
         for member in self.members:
             member.opened()
-        gathered = self.members[0].gathered
-        assert gathered is not None
+        first, *others = (member.gathered for member in self.members)
+        assert first is not None
+        if not all(other is not None and are_alike(first, other) for other in others):
+            raise UsageError("cannot be vectorised: its processes have different spaces")
+        gathered = first
         self._leaves = spaces.leaf_kinds(gathered.observation)
         return gathered
 
@@ -87,7 +89,7 @@ class Crew:
         whom = [at for at, rows in enumerate(self.rows) if mask[rows].any()]
         self.over[mask] = True  # until they were reset
         try:
-            live = {at: self._live(at) for at in whom}
+            live = self._live(whom)
             for at, views in live.items():
                 np.multiply(mask[self.rows[at]], RESET, out=views.todo, casting="unsafe")
                 self._begin_reset(at, seeds[self.rows[at]], options)
@@ -130,7 +132,7 @@ class Crew:
             parts: which of the actions are whose.
             taken: the leaves of the actions.
         """
-        live = {at: self._live(at) for at in parts}  # all, before one of them steps
+        live = self._live(parts)  # all, before one of them steps
         try:
             for at, views in live.items():
                 over = self.over[self.rows[at]]
@@ -227,7 +229,7 @@ class Crew:
     def _begin_anew(self, at: int, batch: Batch) -> None:
         """Reset what was lost, in a fresh process, within the same step."""
         member = self.members[at]
-        self._start(at).todo.fill(RESET)
+        self._start((at,))[at].todo.fill(RESET)
         self._begin_reset(at, [None] * member.count, b"")
         try:
             wait_one(member)
@@ -243,8 +245,7 @@ class Crew:
         """Ask each member's environments; return the answers of each."""
         whom = range(len(self.members))
         try:
-            for at in whom:
-                self._live(at)
+            self._live(whom)
             for member, data in zip(self.members, given, strict=True):
                 _begin_ask(member, name, data, assign)
             wait(self.members, len(self.members))
@@ -269,25 +270,42 @@ class Crew:
             for member in self.members:
                 member.close()
 
-    def _start(self, at: int) -> spaces.Views:
-        member = self.members[at]
-        member.start(wait_one)
-        assert member.memory is not None
-        assert member.layout is not None
-        views = self._views[at] = spaces.Views(member.memory, member.layout)
-        return views
+    def _start(self, whom: Sequence[int]) -> dict[int, spaces.Views]:
+        """Start the processes of these members, all at the same time."""
+        members = [self.members[at] for at in whom]
+        try:
+            for member in members:
+                member.begin_start()
+            wait(members, len(members))
+            for member in members:
+                member.begin_share()
+            wait(members, len(members))
+            started = {at: spaces.Views(*self.members[at].finish_start()) for at in whom}
+        except BaseException:
+            for member in members:
+                member.drop()
+            raise
+        for at, views in started.items():
+            self._views[at] = views
+        return started
 
-    def _live(self, at: int) -> spaces.Views:
-        """Return the memory of a member's process, a fresh one after a loss.
+    def _live(self, whom: Iterable[int]) -> dict[int, spaces.Views]:
+        """Return the memory of these members' processes, fresh ones after a loss.
 
         One that has ended with an episode in it is left for its call to find, and to tell.
         """
-        views, surely = self._views[at], bool(self.over[self.rows[at]].all())
-        if views is not None and self.members[at].is_ready(surely=surely):
-            return views
-        del views
-        self._drop(at)
-        return self._start(at)
+        live: dict[int, spaces.Views] = {}
+        lost: list[int] = []
+        for at in whom:
+            views, surely = self._views[at], bool(self.over[self.rows[at]].all())
+            if views is not None and self.members[at].is_ready(surely=surely):
+                live[at] = views
+            else:
+                lost.append(at)
+            del views  # or the memory could not be unmapped
+        for at in lost:
+            self._drop(at)
+        return live | self._start(lost) if lost else live
 
     def _drop(self, at: int) -> None:
         views, self._views[at] = self._views[at], None

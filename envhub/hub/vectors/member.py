@@ -7,7 +7,6 @@ can. What is in the memory is numbers, of which all are harmless to read.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import socket
@@ -28,6 +27,7 @@ from envhub.errors import (
 from envhub.hub.background import BackgroundHub
 from envhub.hub.calls.exchange import Exchange
 from envhub.hub.calls.tenure import Deadline
+from envhub.hub.vectors import memory
 from envhub.hub.workers.pool import Lease
 from envhub.hub.workers.process import SessionProcess
 from envhub.wire import vector
@@ -48,7 +48,6 @@ from envhub.wire.vector import (
 
 _READ_BYTES = 64 * 1024
 MOST_BYTES = 4 * 1024**3  # of memory shared with one process that has no limit of its own
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _NUMBER = struct.Struct("<Q")
 R = TypeVar("R")
 
@@ -71,6 +70,7 @@ class Member:
         layout: of the memory.
         memory: shared with the process; None without one.
         outcome: of the last call; None while it is under way.
+        took_s: that call, from begin to end.
     """
 
     def __init__(
@@ -91,10 +91,12 @@ class Member:
         self._since = 0.0
         self._deadline: Deadline | None = None
         self._closed = False
+        self._sharing: mmap.mmap | None = None  # until the process has it
         self.gathered: Gathered | None = None
         self.layout: Layout | None = None
         self.memory: mmap.mmap | None = None
         self.outcome: VectorReply | EnvhubError | None = None
+        self.took_s = 0.0
 
     def _new_exchange(self) -> Exchange:
         return Exchange(self._limits, self._place.meter, VECTOR_REPLIES)
@@ -104,11 +106,6 @@ class Member:
         """Its process; there must be one."""
         assert self._lease is not None
         return self._lease.process
-
-    @property
-    def has_process(self) -> bool:
-        """Whether there is one, as far as is known."""
-        return self._lease is not None
 
     @property
     def pid(self) -> int:
@@ -132,18 +129,13 @@ class Member:
         """Whether a part of the request waits for room in the socket."""
         return bool(self._unsent)
 
-    @property
-    def took_s(self) -> float:
-        """How long the last call took."""
-        return self._took_s
-
     def opened(self) -> None:
         """Note that the session is its client's to call."""
         self._tenure.opened()
 
     def count_batch(self, *, steps: int, episodes: int) -> None:
         """Count what the last call came to."""
-        self._place.tally.batch(steps=steps, episodes=episodes, took_s=self._took_s)
+        self._place.tally.batch(steps=steps, episodes=episodes, took_s=self.took_s)
 
     # ------------------------------------------------------------ a call
 
@@ -212,10 +204,9 @@ class Member:
 
     def may_have_answered(self) -> bool:
         """Whether the process says so in the memory, which may be a lie."""
-        memory = self.memory
-        if memory is None:
+        if self.memory is None:
             return False
-        number: int = _NUMBER.unpack_from(memory, ANSWERED)[0]
+        number: int = _NUMBER.unpack_from(self.memory, ANSWERED)[0]
         return number == self._exchange.op
 
     def receive(self) -> bool:
@@ -270,7 +261,7 @@ class Member:
 
     def _end(self, outcome: VectorReply | EnvhubError) -> None:
         self.outcome, self._deadline = outcome, None
-        self._took_s = time.monotonic() - self._since
+        self.took_s = time.monotonic() - self._since
         self._place.meter.end()
         lost = False
         if isinstance(outcome, EnvhubError):
@@ -295,28 +286,28 @@ class Member:
 
     # ------------------------------------------------------------ its processes
 
-    def start(self, call: Callable[[Member], None]) -> None:
-        """Lease a process, make the environments in it, and share memory with it.
+    def begin_start(self) -> None:
+        """Lease a process, and have it make the environments: the first of three steps.
 
-        Args:
-            call: waits for the outcome of the call that was begun.
+        The members of a crew take each together, so that environments which are slow to make
+        are made at the same time. Whoever fails in one must be dropped.
         """
         self.check_usable()
-        try:
-            self._lease = self._background.do(self._place.lease())
-            self._exchange, self._unsent = self._new_exchange(), b""
-            self.process.used = True
-            self.begin("reset", lambda op: Gather(op, self.count, self._options))
-            call(self)
-            self._share(self.result(Gathered), call)
-        except BaseException:
-            self.drop()
-            raise
+        self._lease = self._background.do(self._place.lease())
+        self._exchange, self._unsent = self._new_exchange(), b""
+        self.process.used = True
+        self.begin("reset", lambda op: Gather(op, self.count, self._options))
 
-    def _share(self, gathered: Gathered, call: Callable[[Member], None]) -> None:
-        before = self.gathered
-        if before is not None and not _are_alike(before, gathered):
-            raise RemoteProtocolError("the environments of two processes have other spaces")
+    def begin_share(self) -> None:
+        """Hand the process memory for what the environments are: the second step.
+
+        Raises:
+            UsageError: there is no such memory.
+            EnvhubError: the environments could not be made.
+        """
+        before, gathered = self.gathered, self.result(Gathered)
+        if before is not None and not are_alike(before, gathered):
+            raise UsageError("cannot be vectorised: another process has other spaces")
         most = self._limits.session_memory_bytes or MOST_BYTES
         try:
             layout = vector.lay_out(
@@ -325,17 +316,16 @@ class Member:
         except RemoteProtocolError as error:
             raise UsageError(f"cannot be vectorised: {error}") from None
         self.gathered, self.layout = gathered, layout
-        descriptor = os.memfd_create("envhub", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(descriptor, layout.size_bytes)
-            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-            memory = mmap.mmap(descriptor, layout.size_bytes)
+        with memory.shared(layout.size_bytes) as (self._sharing, descriptor):
             self.begin("reset", lambda op: Share(op, self._autoreset, layout), descriptor)
-        finally:
-            os.close(descriptor)
-        call(self)
+
+    def finish_start(self) -> tuple[mmap.mmap, Layout]:
+        """Return the memory, and what lies where: the third step."""
         self.result(Shared)
-        self.memory = memory
+        assert self._sharing is not None
+        assert self.layout is not None
+        self.memory, self._sharing = self._sharing, None
+        return self.memory, self.layout
 
     def drop(self) -> None:
         """End the process. Idempotent; nothing in a fork."""
@@ -343,10 +333,10 @@ class Member:
             return
         self.abandon()
         lease, self._lease = self._lease, None
-        memory, self.memory = self.memory, None
-        if memory is not None:
+        mapped, self.memory, self._sharing = self.memory or self._sharing, None, None
+        if mapped is not None:
             with suppress(BufferError):  # somebody has a view; it goes with the last of them
-                memory.close()
+                mapped.close()
         if lease is not None:
             lease.process.kill("closed")
             self._background.do(self._place.end(lease))
@@ -384,10 +374,9 @@ class Member:
             self.drop()
             self._background.do(self._place.aclose())
 
-    _took_s = 0.0
 
-
-def _are_alike(one: Gathered, other: Gathered) -> bool:
+def are_alike(one: Gathered, other: Gathered) -> bool:
+    """Whether the environments of two processes have the same spaces."""
     return all(
         vector.encode_space(a) == vector.encode_space(b)
         for a, b in ((one.action, other.action), (one.observation, other.observation))
