@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from envhub.errors import InvalidAction, InvalidOption, ResetNeeded, UsageError
 from tests.adapters.playing import MODES, assert_same, ours, play_alike, theirs
@@ -175,3 +176,28 @@ def test_spaces_without_a_size_and_other_environments_are_not_vectorised() -> No
         envhub.make_vec("odd", 1, envs=ENVS, observation="text")
     with pytest.raises(UsageError, match="no gymnasium"):
         envhub.make_vec("echo", 1)
+
+
+def test_gymnasiums_own_wrappers_of_vectors_work_on_it() -> None:
+    env = RecordEpisodeStatistics(ours("CartPole-v1", 4, processes=2))
+    env.reset(seed=1)
+    for _ in range(60):
+        infos = env.step(np.zeros(4, np.int64))[4]
+        if "episode" in infos:
+            break
+
+    assert infos["episode"]["r"].max() > 5
+    env.close()
+
+
+def test_without_copies_what_recv_returns_is_what_the_process_wrote() -> None:
+    env = ours("CartPole-v1", 4, processes=2, copy=False)
+    env.reset(seed=1)
+    env.send([0, 0], [2, 3])
+    seen = env.recv()[0]
+
+    views = env._crew._views[1]
+    assert views is not None
+    assert np.shares_memory(seen, views.observations[views.turn][0])
+    del seen, views
+    env.close()

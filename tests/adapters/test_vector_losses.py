@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -18,10 +19,13 @@ from envhub.errors import (
     EnvironmentFailed,
     HubForked,
     LimitExceeded,
+    ResetNeeded,
     SessionClosed,
+    UsageError,
     WorkerLost,
 )
 from envhub.hub.make import close_hubs
+from envhub_sandbox import SandboxError
 from tests.adapters.playing import ENVS, MODES, assert_same, ours
 
 NOTHING, RAISE, EXIT, SLEEP, NAN, PRINT, END, INFO, SHAPE = range(9)
@@ -294,3 +298,81 @@ def test_when_the_hub_is_closed_calls_are_refused() -> None:
     with pytest.raises(SessionClosed):
         env.step([NOTHING] * 4)
     env.close()
+
+
+def test_kill_9_in_the_middle_of_a_step() -> None:
+    env = odd()
+    env.reset()
+    env.send([SLEEP, NOTHING, NOTHING, NOTHING], [0, 1, 2, 3])
+    other = env.recv()
+    kill(env, 0)
+    truncated, infos = env.recv()[3:]
+
+    assert other[4]["env_id"].tolist() == [2, 3]
+    assert not other[3].any()
+    assert infos["env_id"].tolist() == [0, 1]
+    assert truncated.tolist() == [True, True]
+    assert causes(infos) == ["WorkerLost", "WorkerLost"]
+    env.send([NOTHING, NOTHING], [0, 1])
+    assert env.recv()[1].tolist() == [0.0, 0.0]
+    assert env.step([NOTHING] * 4)[1].tolist() == [1.0] * 4
+    env.close()
+
+
+def test_a_masked_reset_leaves_the_lost_ones_lost_with_their_last_observations() -> None:
+    env = odd(autoreset_mode="disabled")
+    env.reset()
+    env.step([NOTHING] * 4)
+    env.step([EXIT, NOTHING, NOTHING, NOTHING])
+    seen = env.reset(options={"reset_mask": np.array([False, False, True, False])})[0]
+    assert seen[:, 0].tolist() == [1.0, 1.0, 0.0, 2.0]
+    with pytest.raises(ResetNeeded):
+        env.step([NOTHING] * 4)
+    env.reset(options={"reset_mask": np.array([True, False, False, False])})
+    with pytest.raises(ResetNeeded):
+        env.step([NOTHING] * 4)
+    env.reset(options={"reset_mask": np.array([False, True, False, False])})
+
+    assert env.step([NOTHING] * 4)[1].tolist() == [1.0] * 4
+    env.close()
+
+
+def test_what_nobody_holds_any_more_is_closed() -> None:
+    env = odd()
+    pids = env.pids
+    del env
+    gc.collect()
+
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_batch_counts_as_the_steps_of_its_environments() -> None:
+    env = odd(autoreset_mode="same_step")
+    env.reset()
+    env.step([NOTHING] * 4)
+    env.step([END, NOTHING, NOTHING, NOTHING])
+    tallies = [member._place.tally for member in env._crew.members]
+    counted = [(tally.steps, tally.episodes, sum(tally.buckets)) for tally in tallies]
+    env.close()
+
+    assert counted == [(4, 3, 4), (4, 2, 4)]
+
+
+@pytest.mark.parametrize("tier", ["strict", "standard", "uid", "landlock", "none"])
+def test_in_every_tier_that_this_machine_has(tier: str) -> None:
+    try:
+        env = odd(isolation=tier, exactly=True)
+    except SandboxError as error:
+        pytest.skip(str(error))
+    env.reset()
+
+    assert env.step([NOTHING] * 4)[1].tolist() == [1.0] * 4
+    assert env._crew.members[0].process.receipt.tier == tier
+    env.close()
+
+
+def test_an_environment_with_async_methods_cannot_be_vectorised() -> None:
+    envs = Path(__file__).parent.parent / "hub" / "envs"
+    for name in ("cancels", "cancels_async"):
+        with pytest.raises(UsageError, match="cannot be vectorised"):
+            envhub.make_vec(name, 2, envs=envs)
