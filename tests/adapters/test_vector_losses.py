@@ -6,6 +6,7 @@ import gc
 import os
 import select
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -218,29 +219,44 @@ def test_dicts_and_pixels_arrive_whole() -> None:
 
 
 def test_closing_leaves_no_process_descriptor_or_mapping() -> None:
-    env = odd()  # the hub, and what it keeps
-    env.close()
-    fds, maps = len(os.listdir("/proc/self/fd")), _mappings()
     for copy in (True, False):
         env = odd(copy=copy)
         pids = env.pids
         seen = env.reset()[0]
-        assert _mappings() > maps
+        assert (_mappings(), _memories()) == (2, 2)
         del seen
         env.close()
         env.close()
 
-    assert len(os.listdir("/proc/self/fd")) == fds
-    assert _mappings() == maps
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        assert (_mappings(), _memories()) == (0, 0)
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     with pytest.raises(SessionClosed):
         env.step([NOTHING] * 4)
     with pytest.raises(SessionClosed):
         env.reset()
 
 
+def test_a_process_that_is_replaced_leaves_no_mapping() -> None:
+    env = odd()
+    env.reset()
+    for _ in range(3):
+        env.step([EXIT, NOTHING, NOTHING, NOTHING])
+        env.step([NOTHING] * 4)
+
+    assert (_mappings(), _memories()) == (2, 2)
+    env.close()
+
+
 def _mappings() -> int:
     return Path("/proc/self/maps").read_text().count("memfd:envhub")
+
+
+def _memories() -> int:
+    links = []
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the descriptor of this very look
+            links.append(os.readlink(one))
+    return sum("memfd:envhub" in link for link in links)
 
 
 def test_it_is_closed_in_the_middle_of_a_step() -> None:
