@@ -1,7 +1,8 @@
 """`python -m bench.page FILE…`: put runs into docs/performance.md and docs/images/.
 
 Only what stands between `<!-- NAME -->` and `<!-- end -->` is replaced; the words around it
-are people's. Of a benchmark that several files have, the last one counts.
+are people's. Of a benchmark that several files have, the last one counts; of one that none
+has, what is on the page stays.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from bench.plan import REPOSITORY
 
 _PAGE = REPOSITORY / "docs" / "performance.md"
 _IMAGES = REPOSITORY / "docs" / "images"
+_BETWEEN = r"(<!-- {} -->\n)(.*?)(<!-- end -->)"
 
 
 def main(files: list[str]) -> int:
@@ -25,7 +27,8 @@ def main(files: list[str]) -> int:
     except (OSError, ValueError) as error:
         print(f"bench.page: {error}", file=sys.stderr)
         return 2
-    text = _replaced(_PAGE.read_text(), "promises", promises(runs))
+    text = _PAGE.read_text()
+    text = _replaced(text, "promises", promises(runs, text))
     for run in runs:
         for name, found in run["benchmarks"].items():
             text = _replaced(text, name, table(found, run))
@@ -41,10 +44,20 @@ def main(files: list[str]) -> int:
     return 0
 
 
-def promises(runs: list[dict[str, Any]]) -> str:
-    """Return every figure with a target as a Markdown table, the last run of each counting."""
+def promises(runs: list[dict[str, Any]], before: str = "") -> str:
+    """Return every figure with a target as a Markdown table, the last run of each counting.
+
+    Args:
+        runs: what was measured.
+        before: the page, whose rows stay if they are of a benchmark that is not in the runs.
+    """
     latest = {name: found for run in runs for name, found in run["benchmarks"].items()}
     lines = ["| figure | median | target | |", "|---|---:|---:|---|"]
+    rows = re.search(_BETWEEN.format("promises"), before, re.DOTALL)
+    for row in rows[2].splitlines() if rows else ():
+        name, is_row, _ = row.removeprefix("| ").partition(": ")
+        if is_row and name not in latest:
+            lines.append(row)
     for name, found in latest.items():
         for figure in found["figures"]:
             if figure["target"] is not None:
@@ -85,8 +98,8 @@ def _met(figure: dict[str, Any]) -> str:
 
 
 def _replaced(text: str, name: str, content: str) -> str:
-    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-    return pattern.sub(lambda found: f"{found[1]}\n{content}\n\n{found[2]}", text)
+    pattern = re.compile(_BETWEEN.format(name), re.DOTALL)
+    return pattern.sub(lambda found: f"{found[1]}\n{content}\n\n{found[3]}", text)
 
 
 if __name__ == "__main__":

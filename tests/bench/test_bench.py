@@ -156,6 +156,23 @@ def test_every_figure_stands_in_the_table_of_the_page(quick: Path) -> None:
     assert all(f"| {figure['name']}" in table for figure in found["figures"])
 
 
+def test_what_was_not_measured_again_stays_on_the_page(quick: Path) -> None:
+    before = """<!-- promises -->
+
+| figure | median | target | |
+|---|---:|---:|---|
+| kill: 64-process bomb | 12.6 ms | ≤ 20 | met |
+| descriptors: plain session (echo) | 5 descriptors | ≤ 4 | **missed** |
+
+<!-- end -->
+"""
+    rows = page.promises([report.read(quick)], before).splitlines()
+
+    assert rows[2] == "| kill: 64-process bomb | 12.6 ms | ≤ 20 | met |"
+    assert "| descriptors: plain session (echo) | 3 descriptors | ≤ 4 | met |" in rows
+    assert len([row for row in rows if "plain session (echo)" in row]) == 1
+
+
 def test_the_percentile_is_a_sample_that_was_taken() -> None:
     samples = [float(n) for n in range(1, 201)]
 
