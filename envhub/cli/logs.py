@@ -88,8 +88,13 @@ class Writer(logging.Handler):
         self._descriptor = descriptor
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._dropped = 0
-        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = threading.Thread(
+            target=self._write, name="log", daemon=True
+        )
+        try:
+            self._thread.start()
+        except RuntimeError:  # the machine has none left: then lines are written as they come
+            self._thread = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Have a record written, or drop it if too many wait already."""
@@ -103,11 +108,15 @@ class Writer(logging.Handler):
             self._lines.put(self._form(row(record)))
         except Exception:
             self.handleError(record)
+        if self._thread is None:
+            self._lines.put(None)
+            self._write()
 
     def finish(self) -> None:
         """Write what waits, but not for long. Idempotent."""
-        self._lines.put(None)
-        self._thread.join(_LAST_WORDS_S)
+        if self._thread is not None:
+            self._lines.put(None)
+            self._thread.join(_LAST_WORDS_S)
 
     def _write(self) -> None:
         while (line := self._lines.get()) is not None:

@@ -288,7 +288,10 @@ class Pool:
 
     async def _fingerprint(self) -> bytes:
         work = partial(fingerprint.of_folder, self.manifest.folder)
-        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        try:
+            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        except RuntimeError:  # no thread is left: what forks next says so, and names the layer
+            return work()
 
 
 async def _end(process: SessionProcess) -> None:
