@@ -150,7 +150,7 @@ async def test_waiting_is_told_from_calling() -> None:
 
     assert (used.calls, waited[0].calls) == (2, 0)
     assert used.wall_s >= 0.4
-    assert used.waited_s >= 0.2
+    assert used.waited_s >= ABOUT_S  # it came a moment after the other had begun
     assert waited[0].waited_s >= used.wall_s
     assert waited[0].wall_s == 0.0
 
