@@ -36,6 +36,7 @@ what to do next. What the machine cannot isolate is `envhub_sandbox.SandboxError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -347,3 +348,14 @@ class BuildFailed(EnvhubError):
     """An environment's packages cannot be installed; the message has the resolver's words."""
 
     code = "build_failed"
+
+
+def _tree(kind: type[EnvhubError]) -> Iterator[type[EnvhubError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
+
+
+BY_CODE = {
+    kind.code: kind for kind in _tree(EnvhubError)
+}  # for those who hear of one on a wire

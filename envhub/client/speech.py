@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from math import isfinite
 from typing import Any
@@ -171,7 +171,7 @@ def failure(data: Mapping[str, Any]) -> EnvhubError:
         return CapacityError(message, active=counts[0], limit=counts[1])
     if code == "VALIDATION_ERROR":
         return invalid(message, data.get("errors"))
-    if cause := _BY_CODE.get(str(data.get("cause"))):
+    if cause := errors.BY_CODE.get(str(data.get("cause"))):
         return cause(message)
     if code == "FACTORY_ERROR":
         return WorkerStartFailed(message)
@@ -189,12 +189,3 @@ def invalid(message: str, found: Any) -> InvalidAction:
     said = first.get("msg", message)
     text = f"{said} - at `{where}`" if where else str(said)
     return InvalidAction(text, detail=json.dumps(listed).encode())
-
-
-def _known(kind: type[EnvhubError]) -> Iterator[tuple[str, type[EnvhubError]]]:
-    yield kind.code, kind
-    for child in kind.__subclasses__():
-        yield from _known(child)
-
-
-_BY_CODE = dict(_known(errors.EnvhubError))

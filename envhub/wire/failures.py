@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 from envhub import errors
@@ -37,7 +36,7 @@ def exception(failed: Failed) -> EnvhubError:
 
     What the hub's machine cannot isolate is a WorkerStartFailed on this side.
     """
-    kind = _BY_CODE.get(failed.code, EnvhubError)
+    kind = _KINDS.get(failed.code, EnvhubError)
     fields: dict[str, Any] = {}
     for name, value in failed.details.items():
         if name in _FIELDS[kind]:
@@ -56,18 +55,12 @@ def _details(error: EnvhubError) -> dict[str, str | float | tuple[str, ...]]:
     return found
 
 
-def _known(kind: type[EnvhubError]) -> Iterator[type[EnvhubError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _known(child)
-
-
 _FIELDS = {
     kind: {
         name: parameter
         for name, parameter in inspect.signature(kind).parameters.items()
         if name not in ("message", "hint")
     }
-    for kind in _known(EnvhubError)
+    for kind in errors.BY_CODE.values()
 }
-_BY_CODE = {kind.code: kind for kind in _FIELDS} | {SANDBOX: errors.WorkerStartFailed}
+_KINDS = errors.BY_CODE | {SANDBOX: errors.WorkerStartFailed}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ _DEEPEST = 16
 _MOST_LEFT_OUT = 16
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NOTHING = object()
+Walk = Callable[[Any, str, list[str], int], Any]
 _PLAIN = (bool, float, type(None))
 
 
@@ -41,15 +42,32 @@ def encode_info(value: Any) -> bytes:
 
 def sendable(info: Any) -> dict[str, Any]:
     """Return of one environment's info what can be sent, and a note of what cannot."""
-    if not isinstance(info, Mapping):
-        return {} if info is None else {LEFT_OUT: [f"info: `{type(info).__name__}`"]}
+    return noted(info, _sendable)
+
+
+def noted(info: Any, walk: Walk) -> dict[str, Any]:
+    """Return of an info what can be sent, and a note of what cannot.
+
+    Args:
+        info: as an environment gave it.
+        walk: returns of a mapping what can be sent. It is given that, its name, a list for
+            the names of what is lost, and how deep it may go.
+    """
     lost: list[str] = []
-    sent = _sendable(info, "info", lost, _DEEPEST)
+    sent: dict[str, Any] = {}
+    if isinstance(info, Mapping):
+        sent = walk(info, "info", lost, _DEEPEST)
+    elif info is not None:
+        lost.append(f"info: `{type(info).__name__}`")
     if lost:
         more = [f"and {len(lost) - _MOST_LEFT_OUT} more"] if len(lost) > _MOST_LEFT_OUT else []
         sent[LEFT_OUT] = lost[:_MOST_LEFT_OUT] + more
-    found: dict[str, Any] = sent
-    return found
+    return sent
+
+
+def is_text(value: Any) -> bool:
+    """Whether it is a text that both forms can carry; half of a surrogate pair is not."""
+    return isinstance(value, str) and (value.isascii() or not _SURROGATES.search(value))
 
 
 def encode_sendable(value: Any) -> bytes:
@@ -81,7 +99,7 @@ def _sendable(value: Any, path: str, lost: list[str], depth: int) -> Any:
         if -(2**63) <= value < 2**64:
             return value
     elif kind is str:
-        if value.isascii() or not _SURROGATES.search(value):
+        if is_text(value):
             return value
     elif kind.__module__ == "numpy" and hasattr(value, "dtype"):
         if (found := _numpy(value)) is not _NOTHING:
@@ -89,7 +107,7 @@ def _sendable(value: Any, path: str, lost: list[str], depth: int) -> Any:
     elif depth and isinstance(value, Mapping):
         sent = {}
         for key, item in value.items():
-            if not isinstance(key, str) or _SURROGATES.search(key):
+            if not is_text(key):
                 lost.append(f"{path}[{str(key)[:40]!a}]: its key is no text")
                 continue
             one = _sendable(item, f"{path}.{key}", lost, depth - 1)

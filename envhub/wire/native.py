@@ -14,7 +14,7 @@ from msgspec import DecodeError, Meta, Struct, ValidationError
 from msgspec.msgpack import Decoder, Encoder
 
 from envhub.errors import RemoteProtocolError
-from envhub.wire.messages import MAX_TEXT, Op
+from envhub.wire.messages import MAX_TEXT, Op, Text
 
 VERSION = "envhub.v1"  # the WebSocket's subprotocol
 MAX_FRAME_BYTES = 16 * 1024 * 1024  # of a client's frame
@@ -24,7 +24,6 @@ WINDOW = 16  # numbered requests of a session that may be without an acknowledge
 Channel = Annotated[int, Meta(ge=0, lt=2**32)]
 Key = Annotated[bytes, Meta(min_length=16, max_length=64)]
 Name = Annotated[str, Meta(max_length=255)]
-Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 MAX_DETAIL = 4 * MAX_TEXT
 _OUTPUT = Annotated[str, Meta(max_length=MAX_DETAIL)]
 

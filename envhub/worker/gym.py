@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,12 +21,9 @@ from envhub.authoring.schema import ModelCodec, Signature, Told
 from envhub.authoring.types import State
 from envhub.errors import InvalidOption, UsageError
 from envhub.wire import arrays
+from envhub.wire.infos import is_text, noted
 
 _OPTIONS = ("seed", "options", "episode_id")
-LEFT_OUT = "envhub.left_out"  # in the metadata: what of the info cannot be sent
-_DEEPEST = 16
-_MOST_LEFT_OUT = 16
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def load(entry: str, options: dict[str, Any]) -> tuple[type, Signature, bool]:
@@ -163,16 +159,7 @@ def _told(
 
 def plain(info: Any) -> dict[str, Any]:
     """Return of an info what can be sent, and a note of what cannot."""
-    lost: list[str] = []
-    sent: dict[str, Any] = {}
-    if isinstance(info, Mapping):
-        sent = _plain(info, "info", lost, _DEEPEST)
-    elif info is not None:
-        lost.append(f"info: `{type(info).__name__}`")
-    if lost:
-        more = [f"and {len(lost) - _MOST_LEFT_OUT} more"] if len(lost) > _MOST_LEFT_OUT else []
-        sent[LEFT_OUT] = lost[:_MOST_LEFT_OUT] + more
-    return sent
+    return noted(info, _plain)
 
 
 _NOTHING = object()
@@ -182,7 +169,7 @@ def _plain(value: Any, path: str, lost: list[str], depth: int) -> Any:
     if depth and isinstance(value, Mapping):
         found = {}
         for key, item in value.items():
-            if not _is_text(key):
+            if not is_text(key):
                 lost.append(f"{path}[{str(key)[:40]!a}]: its key is no text")
             elif (sent := _plain(item, f"{path}.{key}", lost, depth - 1)) is not _NOTHING:
                 found[key] = sent
@@ -190,7 +177,7 @@ def _plain(value: Any, path: str, lost: list[str], depth: int) -> Any:
     if depth and isinstance(value, list | tuple | set | frozenset):
         items = [_plain(v, f"{path}[{i}]", lost, depth - 1) for i, v in enumerate(value)]
         return [item for item in items if item is not _NOTHING]
-    if value is None or isinstance(value, bool | float) or _is_text(value):
+    if value is None or isinstance(value, bool | float) or is_text(value):
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**64:
         return int(value)
@@ -203,11 +190,6 @@ def _plain(value: Any, path: str, lost: list[str], depth: int) -> Any:
             return value
     lost.append(f"{path}: `{type(value).__name__}`")
     return _NOTHING
-
-
-def _is_text(value: Any) -> bool:
-    """Whether it is a text that both forms can carry; half of a surrogate pair is not."""
-    return isinstance(value, str) and (value.isascii() or not _SURROGATES.search(value))
 
 
 class _Actions:

@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from envhub.authoring import schema
 from envhub.check import schema as json_schema
+from envhub.wire import infos
 from envhub.wire.messages import (
     Close,
     Closed,
@@ -223,7 +224,7 @@ def test_of_an_info_what_can_be_sent_is_and_the_rest_is_named() -> None:
     assert metadata["list"] == [1, "x"]
     assert metadata["array"].dtype == np.int8
     assert metadata["deep"] == {"kept": None}
-    assert metadata[gym.LEFT_OUT] == [
+    assert metadata[infos.LEFT_OUT] == [
         "info.list[1]: `object`",
         "info.objects: `ndarray`",
         "info.half: `str`",
@@ -239,10 +240,10 @@ def test_an_info_without_end_or_with_too_much_is_cut() -> None:
     endless["again"] = endless
     many = {f"x{n}": object() for n in range(40)}
 
-    assert len(gym.plain(endless)[gym.LEFT_OUT]) == 1
-    assert gym.plain(many)[gym.LEFT_OUT][-1] == "and 24 more"
+    assert len(gym.plain(endless)[infos.LEFT_OUT]) == 1
+    assert gym.plain(many)[infos.LEFT_OUT][-1] == "and 24 more"
     assert gym.plain(None) == {}
-    assert gym.plain([1]) == {gym.LEFT_OUT: ["info: `list`"]}
+    assert gym.plain([1]) == {infos.LEFT_OUT: ["info: `list`"]}
 
 
 @pytest.mark.parametrize("reward", [float("nan"), float("inf"), "much"])
