@@ -177,6 +177,8 @@ def failed(failure: Failure) -> Answer:
                 return failed(breach)
         case EnvironmentFailed():
             return Answer(error("EXECUTION_ERROR", str(failure)))
+    if type(failure) is EnvhubError:  # of no kind: we are at fault
+        return internal()
     text = error("EXECUTION_ERROR", str(failure), cause=cause_of(failure))
     return Answer(text, close_code=BROKEN if isinstance(failure, _FATAL) else 0)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
@@ -11,8 +13,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ProtocolError
 from websockets.frames import CTRL_OPCODES, Frame
+from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
+from envhub.door import framing
+from envhub.door.duplex import EXTENSION, Listener
 from envhub.door.guard import Bounds, Config, Stall
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ class GuardedHTTP(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self.guard = config.guard
         bounds = self.guard.bounds
-        self.conn = _Events(bounds)
+        self.conn = _Requests(bounds)
         self.since = 0.0
         self._waits_for = "header"
         self._deadline = math.inf
@@ -103,10 +108,13 @@ class GuardedHTTP(H11Protocol):
 class GuardedWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket, of which a message must come to its end, and a reply must be read.
 
+    An application has it over ASGI, or takes it as a `duplex.Direct`.
+
     Args: uvicorn's.
     """
 
     conn: _Frames
+    queue: Any  # of upstream's; or who takes its events instead
 
     def __init__(
         self,
@@ -123,6 +131,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self._seen = 0
         self._message_since = self.loop.time()
         self._stall = Stall(self.guard.bounds.stall_s)
+        self._listener: Listener | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection from HTTP."""
@@ -138,9 +147,21 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what has come. The first is a handshake, whole, or will never be one."""
+        listener = self._listener
+        if listener is not None and self.conn.is_between and self.conn.state is OPEN:
+            said = framing.message(data)
+            if said is not None:
+                listener.heard(said)
+                return
         super().data_received(data)
         if not self.handshake_initiated:
             self.handle_parser_exception()
+
+    def handle_connect(self, event: Any) -> None:
+        """Have the application answer the handshake, and tell it what it may take."""
+        super().handle_connect(event)
+        if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]
 
     def pause_writing(self) -> None:
         """Listen no more: each ping has its answer, and who asks without reading gets none."""
@@ -150,8 +171,72 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """Listen again."""
         super().resume_writing()
-        if not self.read_paused:
+        if self._listener is not None:
+            self._listener.has_room()
+        if not self.read_paused and self.writable.is_set():
             self.transport.resume_reading()
+
+    # ------------------------------------------------------------ as a `duplex.Direct`
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client does not read."""
+        return not self.writable.is_set()
+
+    def tell(self, listener: Listener | None) -> None:
+        """Tell a listener of all that comes, and of what has; or nobody any more."""
+        self._listener = listener
+        waiting, self.queue = self.queue, _Events(self._hear)
+        if isinstance(waiting, asyncio.Queue):
+            self.listen(True)  # upstream waits for each message to be taken
+            while not waiting.empty():
+                self._hear(waiting.get_nowait())
+
+    def say(self, message: str | bytes) -> None:
+        """Send a message; to nobody, if the connection is closed."""
+        if self.conn.state is not OPEN or self.transport.is_closing():
+            return
+        frame = framing.frame(message)
+        if frame is None:
+            if isinstance(message, str):
+                self.conn.send_text(message.encode())
+            else:
+                self.conn.send_binary(message)
+            frame = b"".join(self.conn.data_to_send())
+        self.transport.write(frame)
+
+    def hang_up(self, code: int, reason: str = "") -> None:
+        """Close the connection, after all that was said. Idempotent."""
+        if self.conn.state is not OPEN or self.transport.is_closing():
+            return
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.listen(True)  # to its answer
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def listen(self, wanted: bool) -> None:
+        """Read from the client, or do not."""
+        if wanted is not self.read_paused:
+            return
+        self.read_paused = not wanted
+        if not wanted:
+            self.transport.pause_reading()
+        elif self.writable.is_set():
+            self.transport.resume_reading()
+
+    def _hear(self, event: Any) -> None:
+        """Pass on what ASGI's queue would be given."""
+        listener = self._listener
+        if listener is None:
+            return
+        if event["type"] == "websocket.receive":
+            listener.heard(event["text"] if "text" in event else event["bytes"])
+        elif event["type"] == "websocket.disconnect":
+            self._listener = None
+            listener.hung_up()
+
+    # ------------------------------------------------------------ over ASGI
 
     async def receive(self) -> Any:
         """Return the next event; uvicorn listens again after it, whatever waits to be read."""
@@ -173,7 +258,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             self.conn.fail(1007, "not UTF-8")
             self.handle_parser_exception()
             return
-        self.queue.put_nowait({"type": "websocket.receive", kind: said})  # type: ignore[arg-type]
+        if self._listener is not None:
+            self._listener.heard(said)
+            return
+        self.queue.put_nowait({"type": "websocket.receive", kind: said})
         if not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
@@ -203,7 +291,14 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         return self._stall.is_over(self.transport, is_paused, now) or is_late
 
 
-class _Events(h11.Connection):
+class _Events:
+    """In the place of a queue, where nobody waits for events: they are passed on at once."""
+
+    def __init__(self, take: Callable[[Any], None]) -> None:
+        self.put_nowait = take
+
+
+class _Requests(h11.Connection):
     """HTTP's events, of which a body has not too many: each costs more than its bytes."""
 
     def __init__(self, bounds: Bounds) -> None:

@@ -1,9 +1,9 @@
 """One WebSocket, one session: OpenEnv's `/ws`.
 
-Two tasks share a connection. One listens all the time, so that a client that disappears is
-noticed in the middle of a step as well; the other opens the session and answers the requests
-in order. Between them stands a bounded inbox. Whoever ends first ends the other, and the
-session is closed on every path.
+Requests are answered in order, one at a time. A step, which nearly all are, is begun as it
+comes and answered as it ends, without a task; whatever may have to wait has one. What comes
+meanwhile waits in a bounded inbox. The client is listened to all the time, so one that
+disappears in the middle of a step is noticed; the session is closed on every path.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import anyio
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from envhub.door import frames
+from envhub.door.duplex import Duplex, taken
 from envhub.door.kept import Caller, NotAttached
+from envhub.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from envhub.hub.session import Session
+    from envhub.wire.messages import Observed
 
 MAX_WAITING = 256  # frames; an official client never has more than one
 MAX_WAITING_CHARS = 16 * 1024 * 1024  # as much as the longest frame
-SEND_DEADLINE_S = (
-    60.0  # what upstream's client waits for a reply; one slower is as good as gone
-)
+_AT_ONCE = 64  # requests; then others have the loop
 
 _log = logging.getLogger(__name__)
 
@@ -36,101 +37,180 @@ async def stream(websocket: WebSocket) -> None:
     """Serve one WebSocket from its handshake to its end."""
     caller = Caller.of(websocket)
     await websocket.accept()
-    await Stream(websocket, caller).run()
-
-
-class Inbox:
-    """Frames that have arrived and are not yet answered. None stands for a binary one.
-
-    While it is full the client is not listened to: TCP slows it down, its disappearance is
-    noticed only when there is room again, and so are its pongs: a client that pipelines more
-    than fits into steps longer than the pings' patience loses its connection.
-    """
-
-    def __init__(self) -> None:
-        self._frames: deque[str | None] = deque()
-        self._chars = 0
-        self._arrived = asyncio.Event()
-        self._room = asyncio.Event()
-
-    async def put(self, frame: str | None) -> None:
-        """Append a frame, then wait until there is room for another."""
-        self._frames.append(frame)
-        self._chars += len(frame or "")
-        self._arrived.set()
-        while len(self._frames) >= MAX_WAITING or self._chars >= MAX_WAITING_CHARS:
-            self._room.clear()
-            await self._room.wait()
-
-    async def get(self) -> str | None:
-        """Return the oldest frame, waiting for one if need be."""
-        while not self._frames:
-            self._arrived.clear()
-            await self._arrived.wait()
-        frame = self._frames.popleft()
-        self._chars -= len(frame or "")
-        self._room.set()
-        return frame
+    found = Stream(caller, websocket.query_params.get("session_id", ""))
+    async with taken(websocket, found) as line:
+        await found.run(line)
 
 
 class Stream:
     """A connection, from the accepted handshake to its end.
 
+    While too much has come that is not answered, the client is not listened to: TCP slows it
+    down, its disappearance is noticed only when there is room again, and so are its pongs: a
+    client that pipelines more than fits into steps longer than the pings' patience loses its
+    connection.
+
     Args:
-        websocket: accepted.
         caller: who is at the other end.
+        wanted: the session that it wants to attach to; "" for one of its own.
     """
 
-    def __init__(self, websocket: WebSocket, caller: Caller) -> None:
-        self._websocket = websocket
-        self._inbox = Inbox()
+    def __init__(self, caller: Caller, wanted: str = "") -> None:
         self._caller = caller
+        self._wanted = wanted
         self._rate = caller.holder.rate
-        self._tasks = anyio.create_task_group()
-        self._is_open = True
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[int] = self._loop.create_future()  # the close code
+        self._inbox: deque[str | None] = deque()  # None stands for a binary frame
+        self._inbox_chars = 0
+        self._line: Duplex | None = None
+        self._session: Session | None = None
+        self._is_asking = self._is_going_on = False
+        self._working: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
+    async def run(self, line: Duplex) -> None:
         """Serve the client until either side ends. Cancelled, it still closes the session."""
+        self._line = line
         try:
-            async with self._tasks:
-                self._tasks.start_soon(self._listen)
-                await self._converse()
-                self._tasks.cancel_scope.cancel()
+            self._work(self._open)
+            code = await self._over
         finally:
-            await self._caller.leave()
-        await self._hang_up(frames.NORMAL)
+            self._end(frames.NORMAL)
+            try:
+                if self._working is not None:
+                    self._working.cancel()
+                    await asyncio.wait([self._working])
+            finally:
+                await self._caller.leave()
+        line.hang_up(code)
 
-    async def _listen(self) -> None:
-        while True:
-            message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                self._is_gone()
-                return
-            await self._inbox.put(message.get("text"))
+    # ------------------------------------------------------------ what the line brings
 
-    async def _converse(self) -> None:
+    def heard(self, message: str | bytes) -> None:
+        """Take a frame, and answer it in its turn."""
+        if self._over.done():
+            return
+        frame = message if isinstance(message, str) else None
+        self._inbox.append(frame)
+        self._inbox_chars += len(frame or "")
+        self._go_on()
+
+    def has_room(self) -> None:
+        """Go on: the client reads again."""
+        self._go_on()
+
+    def hung_up(self) -> None:
+        """End: the client is gone."""
+        self._end(frames.NORMAL)
+
+    def _end(self, code: int) -> None:
+        if not self._over.done():
+            self._over.set_result(code)
+        self._inbox.clear()
+        self._inbox_chars = 0
+
+    # ------------------------------------------------------------ requests
+
+    def _go_on(self) -> None:
+        """Answer what waits. Stop listening while that is too much."""
+        line = self._line
+        if line is None or self._is_going_on:
+            return
+        self._is_going_on = True  # a step that cannot be sent is answered before it is begun
         try:
-            session = await self._open()
-            while session is not None:
-                request = frames.parse(await self._inbox.get())
-                if isinstance(request, frames.Answer):
-                    answer = request
-                elif request.verb == "close":
-                    return
-                else:
-                    answer = await self._ask(session, request)
-                await self._say(answer)
-                if answer.close_code:
-                    return
-        except WebSocketDisconnect:
-            self._is_gone()
+            left = _AT_ONCE
+            while self._inbox and self._is_idle and not line.is_full:
+                if not left:
+                    self._loop.call_soon(self._go_on)
+                    break
+                left -= 1
+                frame = self._inbox.popleft()
+                self._inbox_chars -= len(frame or "")
+                self._answer(frames.parse(frame))
         except Exception:
-            _log.exception("a bug in envhub ended a session of %s", self._caller.name)
-            with suppress(WebSocketDisconnect):
-                await self._say(frames.internal())
+            self._give_up()
+        self._is_going_on = False
+        is_full = len(self._inbox) >= MAX_WAITING or self._inbox_chars >= MAX_WAITING_CHARS
+        line.listen(not is_full)
 
-    async def _ask(self, session: Session, request: frames.Request) -> frames.Answer:
-        """Return the answer to a request that only the session can answer."""
+    @property
+    def _is_idle(self) -> bool:
+        return not self._is_asking and self._working is None and self._session is not None
+
+    def _answer(self, request: frames.Request | frames.Answer) -> None:
+        session = self._session
+        assert session is not None
+        if isinstance(request, frames.Answer):
+            self._say(request)
+        elif request.verb == "close":
+            self._end(frames.NORMAL)
+        elif request.verb == "step" and self._rate is None and not self._caller.episode.lost:
+            self._is_asking = True
+            session.begin_step_raw(request.data, self._stepped, "json")
+        else:
+            self._work(lambda: self._ask(session, request))
+
+    def _stepped(self, outcome: Observed | frames.Failure) -> None:
+        self._is_asking = False
+        try:
+            self._say(self._told(outcome))
+        except Exception:
+            self._give_up()
+        self._go_on()
+
+    def _told(self, outcome: Observed | frames.Failure) -> frames.Answer:
+        session, episode = self._session, self._caller.episode
+        assert session is not None
+        try:
+            if isinstance(outcome, frames.FAILURES):
+                with episode.at_stake(session):
+                    raise outcome
+            try:
+                return frames.observation(outcome.payload)
+            except RemoteProtocolError:
+                with episode.at_stake(session), session.held_to_protocol():
+                    raise
+        except frames.FAILURES as failure:
+            return frames.failed(failure)
+
+    def _say(self, answer: frames.Answer) -> None:
+        """Send a frame, and close the connection after it if it is the last.
+
+        Both leave at once: the client must not find the connection still open when it has
+        read that its session is over, or its next call goes nowhere.
+        """
+        line = self._line
+        if line is None or self._over.done():
+            return
+        line.say(answer.text)
+        if answer.close_code:
+            line.hang_up(answer.close_code)
+            self._end(answer.close_code)
+
+    def _give_up(self) -> None:
+        _log.exception("a bug in envhub ended a session of %s", self._caller.name)
+        with suppress(Exception):
+            self._say(frames.internal())
+        self._end(frames.BROKEN)
+
+    # ------------------------------------------------------------ what may have to wait
+
+    def _work(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._working = self._loop.create_task(self._worked(work))
+
+    async def _worked(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception:
+            self._give_up()
+        self._working = None
+        self._go_on()
+
+    async def _ask(self, session: Session, request: frames.Request) -> None:
+        """Answer a request that only the session can answer."""
+        self._say(await self._answered(session, request))
+
+    async def _answered(self, session: Session, request: frames.Request) -> frames.Answer:
         episode = self._caller.episode
         if episode.lost and request.verb not in ("reset", "receipt", "mcp"):
             return frames.episode_lost()
@@ -164,45 +244,15 @@ class Stream:
                 with session.held_to_protocol():
                     return frames.state(payload)
 
-    async def _open(self) -> Session | None:
-        """Return the session, or None when the client was told that there is none."""
+    async def _open(self) -> None:
+        """Have a session, or say why there is none."""
         caller = self._caller
-        wanted = self._websocket.query_params.get("session_id")
-        if wanted:
-            try:
-                return caller.attach(wanted)
-            except NotAttached as error:
-                await self._say(frames.not_attached(str(error)))
-                return None
         try:
-            return await caller.open()
+            if self._wanted:
+                self._session = caller.attach(self._wanted)
+            else:
+                self._session = await caller.open()
+        except NotAttached as error:
+            self._say(frames.not_attached(str(error)))
         except frames.FAILURES as failure:
-            await self._say(frames.refused(failure, caller.name))
-            return None
-
-    async def _say(self, answer: frames.Answer) -> None:
-        """Send a frame, and close the connection after it if it is the last.
-
-        Both leave at once: the client must not find the connection still open when it has
-        read that its session is over, or its next call goes nowhere.
-
-        Raises:
-            WebSocketDisconnect: the client is gone.
-        """
-        timer = asyncio.get_running_loop().call_later(SEND_DEADLINE_S, self._is_gone)
-        try:
-            await self._websocket.send_text(answer.text)
-            if answer.close_code:
-                await self._hang_up(answer.close_code)
-        finally:
-            timer.cancel()
-
-    async def _hang_up(self, code: int) -> None:
-        if self._is_open:
-            self._is_open = False
-            with suppress(WebSocketDisconnect):
-                await self._websocket.close(code)
-
-    def _is_gone(self) -> None:
-        self._is_open = False
-        self._tasks.cancel_scope.cancel()
+            self._say(frames.refused(failure, caller.name))

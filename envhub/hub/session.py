@@ -179,7 +179,10 @@ class Session:
         self.begin_step_raw(calls.action(action), take)
 
     def begin_step_raw(
-        self, action: bytes, done: Callable[[Observed | EnvhubError], None]
+        self,
+        action: bytes,
+        done: Callable[[Observed | EnvhubError], None],
+        form: Form = "msgpack",
     ) -> None:
         """Begin a step, and have `done` told, once, of what it comes to, in encoded form."""
 
@@ -193,16 +196,17 @@ class Session:
             except RemoteProtocolError as error:
                 done(error)
 
-        if not self._conversation.begin("step", lambda op: Step(op, "msgpack", action), take):
-            task = asyncio.get_running_loop().create_task(self._step_later(action, done))
+        if not self._conversation.begin("step", lambda op: Step(op, form, action), take):
+            later = self._step_later(action, done, form)
+            task = asyncio.get_running_loop().create_task(later)
             self._begun.add(task)
             task.add_done_callback(self._begun.discard)
 
     async def _step_later(
-        self, action: bytes, done: Callable[[Observed | EnvhubError], None]
+        self, action: bytes, done: Callable[[Observed | EnvhubError], None], form: Form
     ) -> None:
         try:
-            outcome: Observed | EnvhubError = await self.step_raw(action)
+            outcome: Observed | EnvhubError = await self.step_raw(action, form)
         except EnvhubError as error:
             outcome = error
         except SandboxError as error:  # no other process can be had

@@ -4,6 +4,8 @@ The script stands where only an event can decide the moment: a step that never e
 that lies. `test_stream.py` holds the scripted session to the interface of the real one.
 """
 
+import asyncio
+import logging
 import subprocess
 import sys
 import textwrap
@@ -17,7 +19,7 @@ import pytest
 import uvloop
 
 from envhub.door.serve import serve
-from envhub.errors import RemoteProtocolError, UnknownEnvironment
+from envhub.errors import EnvhubError, RemoteProtocolError, UnknownEnvironment
 from envhub.hub.accounts.counters import Counters
 from envhub.hub.environments.manifest import Manifest
 from envhub.wire.messages import Described, Form, Observed
@@ -26,6 +28,7 @@ from envhub_sandbox import Receipt
 # libuv makes one pipe for signals with the first loop of a process and keeps it for ever
 uvloop.new_event_loop().close()
 
+_log = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[2]
 SCHEMA = b'{"type":"object"}'
 Play = Callable[[str, bytes], Awaitable[bytes]]
@@ -53,6 +56,7 @@ class ScriptedSession:
         self.play = play
         self.closed = anyio.Event()
         self.breaches = 0  # for which the real one kills its process
+        self._stepping: set[asyncio.Task[None]] = set()
 
     async def reset_raw(self, options: bytes, form: Form = "msgpack") -> Observed:
         assert form == "json"
@@ -63,6 +67,26 @@ class ScriptedSession:
     ) -> Observed:
         assert form == "json"
         return Observed(op=0, payload=await self.play("step", action + options))
+
+    def begin_step_raw(
+        self,
+        action: bytes,
+        done: Callable[[Observed | EnvhubError], None],
+        form: Form = "msgpack",
+    ) -> None:
+        async def step() -> None:
+            try:
+                outcome: Observed | EnvhubError = await self.step_raw(action, form)
+            except EnvhubError as error:
+                outcome = error
+            except Exception:
+                _log.exception("a bug in a script")
+                outcome = EnvhubError("a bug in envhub")
+            done(outcome)
+
+        task = asyncio.get_running_loop().create_task(step())
+        self._stepping.add(task)
+        task.add_done_callback(self._stepping.discard)
 
     async def state_raw(self, form: Form = "msgpack") -> bytes:
         assert form == "json"
@@ -77,6 +101,8 @@ class ScriptedSession:
             raise
 
     async def aclose(self) -> None:
+        for task in self._stepping:
+            task.cancel()
         self.closed.set()
 
 
@@ -128,7 +154,9 @@ def served() -> Served:
     """Hold a door on a free port of loopback; yield `127.0.0.1:PORT`."""
 
     @asynccontextmanager
-    async def hold(hub: Any, default: str | None = "play") -> AsyncIterator[str]:
+    async def hold(
+        hub: Any, default: str | None = "play", **options: Any
+    ) -> AsyncIterator[str]:
         ports: list[int] = []
         ready = anyio.Event()
 
@@ -137,7 +165,9 @@ def served() -> Served:
             ready.set()
 
         async def run() -> None:
-            await serve(hub, host="127.0.0.1", port=0, default=default, on_ready=on_ready)
+            await serve(
+                hub, host="127.0.0.1", port=0, default=default, on_ready=on_ready, **options
+            )
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run)

@@ -3,16 +3,19 @@
 import inspect
 import json
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import anyio
+import anyio.abc
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from envhub.door import stream
+from envhub.door.guard import Bounds
 from envhub.errors import (
     CapacityError,
     DeadlineExceeded,
@@ -26,6 +29,10 @@ from envhub.hub.session import Session
 RESULT = b'{"observation":{"metadata":{}},"reward":null,"done":false}'
 OBSERVATION = '{"type":"observation","data":' + RESULT.decode() + "}"
 STEP = '{"type":"step","data":{}}'
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 
 async def echo(verb: str, data: bytes) -> bytes:
@@ -85,30 +92,47 @@ async def test_pipelined_requests_are_answered_in_order(
     assert [reply["data"]["data"]["n"] for reply in found] == list(range(count))
 
 
-@pytest.mark.parametrize(
-    ("frame", "fitting"),
-    [("x", stream.MAX_WAITING), ("x" * (stream.MAX_WAITING_CHARS // 4), 4)],
-)
-async def test_a_full_inbox_holds_up_whoever_fills_it(frame: str, fitting: int) -> None:
-    inbox = stream.Inbox()
-    put = 0
+@pytest.mark.parametrize("size", [100, 1_000_000])
+async def test_what_is_too_much_to_wait_stays_with_the_client(
+    scripted: Any, served: Any, size: int
+) -> None:
+    begun, go = anyio.Event(), anyio.Event()
 
-    async def fill() -> None:
-        nonlocal put
-        while True:
-            put += 1
-            await inbox.put(frame)
+    async def play(verb: str, data: bytes) -> bytes:
+        begun.set()
+        await go.wait()
+        return RESULT
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(fill)
-        await anyio.wait_all_tasks_blocked()
-        when_full = put
-        await inbox.get()
-        await anyio.wait_all_tasks_blocked()
-        after_one_left = put
-        tasks.cancel_scope.cancel()
-
-    assert (when_full, after_one_left) == (fitting, fitting + 1)
+    text = json.dumps({"type": "step", "data": {"x": "x" * size}}).encode()
+    frame = b"\x81" + (
+        struct.pack("!BH", 0x80 | 126, len(text))
+        if len(text) < 65_536
+        else struct.pack("!BQ", 0x80 | 127, len(text))
+    )
+    frame += b"\0\0\0\0" + text
+    most = 4 * stream.MAX_WAITING_CHARS
+    async with served(scripted(play)) as address:
+        host, port = address.split(":")
+        async with await anyio.connect_tcp(host, int(port)) as client:
+            client.extra(anyio.abc.SocketAttribute.raw_socket).setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536
+            )
+            await client.send(HANDSHAKE)
+            with anyio.fail_after(10):
+                await client.receive()
+                await client.send(frame)
+                await begun.wait()
+            sent = 0
+            with anyio.move_on_after(2):
+                while sent < most:
+                    await client.send(frame)
+                    sent += len(frame)
+            assert sent < most
+            go.set()
+            found = b""
+            with anyio.fail_after(30):
+                while found.count(b'observation",') < sent // len(frame):
+                    found += await client.receive()
 
 
 async def test_an_error_leaves_the_session_as_it_was(
@@ -268,10 +292,8 @@ async def test_a_client_that_disappears_while_it_queues_gives_up_its_turn(
     assert hub.sessions == []
 
 
-async def test_a_client_that_does_not_read_is_given_up(
-    scripted: Any, served: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "SEND_DEADLINE_S", 0.2)
+async def test_a_client_that_does_not_read_is_given_up(scripted: Any, served: Any) -> None:
+    bounds = Bounds(stall_s=0.2, look_s=0.1)
     large = b'{"observation":"' + b"x" * 8_000_000 + b'"}'
 
     answered = anyio.Event()
@@ -281,14 +303,10 @@ async def test_a_client_that_does_not_read_is_given_up(
         return large
 
     hub = scripted(play)
-    async with served(hub) as address:
+    async with served(hub, bounds=bounds) as address:
         host, port = address.split(":")
         async with await anyio.connect_tcp(host, int(port)) as deaf:
-            await deaf.send(
-                b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
-                b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            )
+            await deaf.send(HANDSHAKE)
             with anyio.fail_after(10):
                 await deaf.receive()  # the handshake's answer, and nothing after it
             masked = bytes([0x81, 0x80 | len(STEP), 0, 0, 0, 0]) + STEP.encode()
@@ -389,7 +407,9 @@ async def test_a_bug_in_the_hub_is_an_error_frame_and_a_log_line(
     assert "impossible" in caplog.text
 
 
-@pytest.mark.parametrize("method", ["reset_raw", "step_raw", "state_raw", "aclose"])
+@pytest.mark.parametrize(
+    "method", ["reset_raw", "step_raw", "begin_step_raw", "state_raw", "aclose"]
+)
 async def test_the_scripted_session_has_the_interface_of_the_real_one(
     scripted: Any, method: str
 ) -> None:

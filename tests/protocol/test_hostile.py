@@ -13,8 +13,9 @@ import pytest
 
 import envhub
 from envhub.door.native.lane import Lane
-from envhub.door.native.outlet import MAX_UNSENT_BYTES, Outlet
+from envhub.door.native.outlet import MAX_UNSENT_BYTES
 from envhub.wire import native
+from tests.protocol.lines import outlet
 from tests.protocol.raw import Raw, key, packed
 from tests.serving import serving
 
@@ -95,20 +96,23 @@ def test_replies_of_a_group_do_not_wait_for_others_beyond_all_bounds(probing: st
 
 async def test_a_call_that_is_cancelled_while_nobody_reads_holds_up_no_other() -> None:
     async with envhub.Hub([Path("tests/hub/envs")]) as hub:
-        outlet = Outlet(lambda channel, lane: None)
+        out, line = outlet()
         lane = Lane("probe", 60.0, lambda: hub.open("probe"), lambda: None, lambda: None)
-        lane.attach(outlet, 1)
-        assert b"opened" in await outlet.next_frame()
-        outlet.send(b"x" * (MAX_UNSENT_BYTES + 1))
-        lane.call(native.State(1, 1, 0), outlet)
+        lane.attach(out, 1)
+        assert b"opened" in await line.read()
+        line.is_full = True
+        out.send(b"x" * (MAX_UNSENT_BYTES + 1))
+        lane.call(native.State(1, 1, 0), out)
         await asyncio.sleep(0)  # it waits until somebody reads
         lane.cancel(1)
-        assert b"xxx" in await outlet.next_frame()
+        line.is_full = False
+        out.go_on()
+        assert b"xxx" in await line.read()
         await asyncio.sleep(0.01)  # there is room, and nothing to be done
-        lane.call(native.State(1, 2, 1), outlet)
+        lane.call(native.State(1, 2, 1), out)
         said = b""
         while b"read" not in said:
-            said += await asyncio.wait_for(outlet.next_frame(), 10)
+            said += await line.read()
         await asyncio.wait_for(lane.aclose(), 10)
 
         assert b"cancelled" in said

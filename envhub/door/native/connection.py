@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from collections import deque
 
-import anyio
 from starlette.responses import PlainTextResponse
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
-from envhub.door.holders import holder_of
+from envhub.door.duplex import Duplex, taken
+from envhub.door.holders import Holder, holder_of
 from envhub.door.native.lane import Lane
 from envhub.door.native.lanes import Lanes
 from envhub.door.native.outlet import Group, Outlet, Sink
@@ -23,9 +23,8 @@ from envhub.wire import native
 from envhub.wire.failures import failed
 
 MAX_LANES = 16_384  # of one connection
-SEND_DEADLINE_S = 60.0  # a client that takes no frame for so long is as good as gone
-_AT_ONCE_S = 0.005  # of a frame's requests; then others have the loop
-_UNACCEPTABLE, _BROKEN = 1002, 1011  # close codes (RFC 6455, 7.4.1)
+_AT_ONCE_S = 0.005  # of requests; then others have the loop
+_NORMAL, _UNACCEPTABLE, _BROKEN = 1000, 1002, 1011  # close codes (RFC 6455, 7.4.1)
 _REASON_BYTES = 120  # a close frame has room for 123
 
 _log = logging.getLogger(__name__)
@@ -38,65 +37,91 @@ async def connect(websocket: WebSocket) -> None:
         await websocket.send_denial_response(PlainTextResponse(refusal, 400))
         return
     await websocket.accept(native.VERSION)
-    await Connection(websocket, websocket.app.state.lanes).run()
+    connection = Connection(websocket.app.state.lanes, holder_of(websocket))
+    async with taken(websocket, connection) as line:
+        await connection.run(line)
 
 
 class Connection:
     """A connection, from the accepted handshake to its end.
 
     Args:
-        websocket: accepted.
         lanes: of the door.
+        holder: who is at its other end.
     """
 
-    def __init__(self, websocket: WebSocket, lanes: Lanes) -> None:
-        self._websocket = websocket
+    def __init__(self, lanes: Lanes, holder: Holder) -> None:
         self._lanes = lanes
-        self._holder = holder_of(websocket)
-        self._outlet = Outlet(self._forget)
+        self._holder = holder
+        self._outlet = Outlet(self._forget, self._go_on)
         self._mine: dict[int, Lane] = {}
         self._groups: dict[int, Group] = {}
+        self._requests: deque[tuple[native.Request, Sink]] = deque()
+        self._goes_on_later = False
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[tuple[int, str]] = self._loop.create_future()
 
-    async def run(self) -> None:
+    async def run(self, line: Duplex) -> None:
         """Serve the client until either side ends. Its sessions outlive that for a while."""
-        code, reason = 1000, ""
+        self._outlet.line = line
+        self._outlet.go_on()
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._send, tasks.cancel_scope)
-                try:
-                    await self._listen()
-                except RemoteProtocolError as error:
-                    code, reason = _UNACCEPTABLE, str(error)
-                except Exception:
-                    _log.exception("a bug in envhub ended a connection")
-                    code, reason = _BROKEN, "a bug in envhub"
-                tasks.cancel_scope.cancel()
+            line.hang_up(*await self._over)
         finally:
+            self._end(_NORMAL, "")
             self._outlet.close()
             for lane in self._mine.values():
                 lane.detach(self._outlet)
-        with suppress(WebSocketDisconnect, RuntimeError):
-            await self._websocket.close(code, _shortened(reason))
 
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            data = message.get("bytes")
-            if data is None:
+    # ------------------------------------------------------------ what the line brings
+
+    def heard(self, message: str | bytes) -> None:
+        """Take a frame. One that is none ends the connection."""
+        if self._over.done():
+            return
+        try:
+            if isinstance(message, str):
                 raise RemoteProtocolError("a text frame, where all are binary")
-            frame = native.requests(data)
-            sink = self._sink(frame)
-            began = loop.time()
-            for request in frame.requests:
-                self._take(request, sink)
-                while self._outlet.is_full:
-                    await self._outlet.room()
-                if loop.time() - began > _AT_ONCE_S:
-                    await asyncio.sleep(0)
-                    began = loop.time()
+            frame = native.requests(message)
+        except RemoteProtocolError as error:
+            self._end(_UNACCEPTABLE, str(error))
+            return
+        sink = self._sink(frame)
+        self._requests.extend((request, sink) for request in frame.requests)
+        if not self._goes_on_later:
+            self._go_on()
+
+    def has_room(self) -> None:
+        """Send on: the client reads again."""
+        self._outlet.go_on()
+
+    def hung_up(self) -> None:
+        """End: the client is gone."""
+        self._end(_NORMAL, "")
+
+    def _end(self, code: int, reason: str) -> None:
+        if not self._over.done():
+            self._over.set_result((code, _shortened(reason)))
+        self._requests.clear()
+
+    # ------------------------------------------------------------ requests
+
+    def _go_on(self) -> None:
+        """Take what has been asked, while there is room for the replies; for a while."""
+        self._goes_on_later = False
+        until = self._loop.time() + _AT_ONCE_S
+        try:
+            while self._requests and not self._outlet.is_full:
+                self._take(*self._requests.popleft())
+                if self._loop.time() > until and self._requests:
+                    self._goes_on_later = True
+                    self._loop.call_soon(self._go_on)
+                    break
+        except Exception:
+            _log.exception("a bug in envhub ended a connection")
+            self._end(_BROKEN, "a bug in envhub")
+        if self._outlet.line is not None:
+            self._outlet.line.listen(not self._requests)
 
     def _sink(self, frame: native.Frame) -> Sink:
         """Return where the replies to a frame's numbered requests go."""
@@ -147,19 +172,6 @@ class Connection:
         op = request.op if isinstance(request, native.Numbered) else 0
         unknown = SessionClosed(f"this connection has no session {request.session}")
         sink.send(native.encode(failed(request.session, op, unknown)))
-
-    async def _send(self, connection: anyio.CancelScope) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                frame = await self._outlet.next_frame()
-                timer = loop.call_later(SEND_DEADLINE_S, connection.cancel)
-                try:
-                    await self._websocket.send_bytes(frame)
-                finally:
-                    timer.cancel()
-        except WebSocketDisconnect:
-            connection.cancel()
 
 
 def _shortened(reason: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from envhub.door.duplex import Duplex
 from envhub.wire import native
 
 MAX_UNSENT_BYTES = 32 * 1024 * 1024  # beyond it, no further call of this connection begins
@@ -27,20 +28,29 @@ class Outlet:
     Args:
         on_gone: told by a session that it has ended, or goes on elsewhere: its number, and its
             lane.
+        on_room: told when there is room again.
 
     Attributes:
         gone: that.
+        line: to the client; None before it is there.
         closed: the connection is gone; what is sent is dropped, and can be asked for again.
         held_bytes: of replies that wait in groups for others.
     """
 
-    def __init__(self, on_gone: Callable[[int, object], None]) -> None:
+    def __init__(
+        self,
+        on_gone: Callable[[int, object], None],
+        on_room: Callable[[], None] = lambda: None,
+    ) -> None:
         self.gone = on_gone
+        self._on_room = on_room
+        self.line: Duplex | None = None
         self.closed = False
         self.held_bytes = 0
+        self._loop = asyncio.get_running_loop()
         self._messages: list[bytes] = []
         self._unsent_bytes = 0
-        self._arrived = asyncio.Event()
+        self._is_due = False
         self._room = asyncio.Event()
 
     def send(self, *messages: bytes) -> None:
@@ -48,8 +58,11 @@ class Outlet:
         if self.closed:
             return
         self._messages += messages
-        self._unsent_bytes += sum(map(len, messages))
-        self._arrived.set()
+        for message in messages:
+            self._unsent_bytes += len(message)
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self.go_on)
 
     @property
     def is_full(self) -> bool:
@@ -66,11 +79,17 @@ class Outlet:
         """Have who waits for room look whether it is still here that it needs some."""
         self._room.set()
 
-    async def next_frame(self) -> bytes:
-        """Return the next frame, when there is something to send."""
-        while not self._messages:
-            self._arrived.clear()
-            await self._arrived.wait()
+    def go_on(self) -> None:
+        """Send what waits, as long as the client reads."""
+        self._is_due = False
+        line, was_full = self.line, self.is_full
+        while line is not None and self._messages and not line.is_full:
+            line.say(self._next_frame())
+        if was_full and not self.is_full:
+            self._room.set()
+            self._on_room()
+
+    def _next_frame(self) -> bytes:
         together = taken = 0
         for message in self._messages:
             taken += 1
@@ -80,8 +99,6 @@ class Outlet:
         frame = native.joined(self._messages[:taken])
         del self._messages[:taken]
         self._unsent_bytes -= together
-        if not self.is_full:
-            self._room.set()
         return frame
 
     def close(self) -> None:
