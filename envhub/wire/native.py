@@ -288,6 +288,7 @@ class Failed(Message, frozen=True):
 
 
 Numbered = Reset | Step | Continue | State | Describe
+NUMBERED = (Step, Reset, Continue, State, Describe)  # for isinstance, the likeliest first
 Request = Open | Resume | Numbered | Cancel | Bill | Close
 Answer = Observed | Finished | Read | Described | Failed  # to a numbered request
 Reply = Opened | Process | Answer | Billed | Closed

@@ -125,25 +125,25 @@ class Connection:
 
     def _sink(self, frame: native.Frame) -> Sink:
         """Return where the replies to a frame's numbered requests go."""
-        if not frame.group:
-            return self._outlet
-        group = self._groups.setdefault(frame.group, Group(self._outlet))
-        calls = sum(isinstance(request, native.Numbered) for request in frame.requests)
-        group.expect(calls, frame.first)
-        return group
+        sink: Sink = self._outlet
+        if frame.group:
+            sink = self._groups.setdefault(frame.group, Group(self._outlet))
+        calls = sum(isinstance(request, native.NUMBERED) for request in frame.requests)
+        sink.expect(calls, frame.first)
+        return sink
 
     def _take(self, request: native.Request, sink: Sink) -> None:
         channel = request.session
         lane = self._mine.get(channel)
-        if isinstance(request, native.Numbered):
+        if isinstance(request, native.NUMBERED):
             if lane is None:
-                self._refuse(request, sink)
+                sink.answer(_refusal(request, request.op))
             else:
                 lane.call(request, sink)
         elif isinstance(request, native.Open | native.Resume):
             self._begin(request)
         elif lane is None:
-            self._refuse(request, self._outlet)
+            self._outlet.send(_refusal(request, 0))
         elif isinstance(request, native.Cancel):
             lane.cancel(request.op)
         elif isinstance(request, native.Bill):
@@ -168,10 +168,10 @@ class Connection:
         except EnvhubError as error:
             self._outlet.send(native.encode(failed(channel, 0, error)))
 
-    def _refuse(self, request: native.Request, sink: Sink) -> None:
-        op = request.op if isinstance(request, native.Numbered) else 0
-        unknown = SessionClosed(f"this connection has no session {request.session}")
-        sink.send(native.encode(failed(request.session, op, unknown)))
+
+def _refusal(request: native.Request, op: int) -> bytes:
+    unknown = SessionClosed(f"this connection has no session {request.session}")
+    return native.encode(failed(request.session, op, unknown))
 
 
 def _shortened(reason: str) -> str:

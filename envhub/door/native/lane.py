@@ -99,7 +99,7 @@ class Lane:
             self.outlet.look_again()
             self.outlet.gone(self.channel, self)
         for sink in self._sinks.values():
-            sink.send()
+            sink.answer()
         self._sinks.clear()  # who has come to it anew asks again for what it misses
         if self._expiry is not None:
             self._expiry.cancel()
@@ -126,13 +126,13 @@ class Lane:
         try:
             is_new, answer = self._ledger.take(request)
         except EnvhubError as error:
-            sink.send(native.encode(failed(self.channel, request.op, error)))
+            sink.answer(native.encode(failed(self.channel, request.op, error)))
             return
         if answer is not None:
-            sink.send(*self._encoded(answer))
+            sink.answer(*self._encoded(answer))
             return
         if before := self._sinks.get(request.op):
-            before.send()  # it waits for this call no longer
+            before.answer()  # it waits for this call no longer
         self._sinks[request.op] = sink
         if is_new:
             self._waiting.append(request)
@@ -338,7 +338,7 @@ class Lane:
             self._session.keep(self._told_bytes)
         sink = self._sinks.pop(answer.op, None)
         if sink is not None and self.outlet is not None:
-            sink.send(*self._encoded(answer))
+            sink.answer(*self._encoded(answer))
 
     def _encoded(self, answer: Answer) -> list[bytes]:
         """Return what is sent for an answer: of which process, if that is news; and itself."""

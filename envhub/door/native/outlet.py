@@ -15,10 +15,17 @@ _TOGETHER_BYTES = 1024 * 1024  # in one frame, unless a single reply is longer
 
 
 class Sink(Protocol):
-    """Takes encoded replies."""
+    """Takes what numbered calls have come to."""
 
-    def send(self, *messages: bytes) -> None:
-        """Send them, together if that can be."""
+    def expect(self, calls: int, first: int) -> None:
+        """Begin calls: each is answered once."""
+        ...
+
+    def answer(self, *messages: bytes) -> None:
+        """Send the reply to one, and what goes ahead of it; together if that can be.
+
+        No messages: it is answered elsewhere.
+        """
         ...
 
 
@@ -50,19 +57,36 @@ class Outlet:
         self._loop = asyncio.get_running_loop()
         self._messages: list[bytes] = []
         self._unsent_bytes = 0
+        self._under_way = 0
         self._is_due = False
         self._room = asyncio.Event()
 
+    def expect(self, calls: int, first: int = 0) -> None:
+        """Begin calls. The last one's reply goes at once, for none is there to join it."""
+        self._under_way += calls
+
+    def answer(self, *messages: bytes) -> None:
+        """Send the reply to one call, and what goes ahead of it."""
+        self._under_way -= 1
+        if self._under_way > 0 or self._is_due:
+            self.send(*messages)
+        elif not self.closed:
+            self._hold(messages)
+            self.go_on()
+
     def send(self, *messages: bytes) -> None:
-        """Have messages sent."""
+        """Have messages sent, with all others of this turn of the loop."""
         if self.closed:
             return
-        self._messages += messages
-        for message in messages:
-            self._unsent_bytes += len(message)
+        self._hold(messages)
         if not self._is_due:
             self._is_due = True
             self._loop.call_soon(self.go_on)
+
+    def _hold(self, messages: tuple[bytes, ...]) -> None:
+        self._messages += messages
+        for message in messages:
+            self._unsent_bytes += len(message)
 
     @property
     def is_full(self) -> bool:
@@ -90,6 +114,9 @@ class Outlet:
             self._on_room()
 
     def _next_frame(self) -> bytes:
+        if len(self._messages) == 1:
+            self._unsent_bytes = 0
+            return native.joined([self._messages.pop()])
         together = taken = 0
         for message in self._messages:
             taken += 1
@@ -128,7 +155,7 @@ class Group:
         self._under_way += calls
         self._first = first
 
-    def send(self, *messages: bytes) -> None:
+    def answer(self, *messages: bytes) -> None:
         """Take the reply to one call, and what goes ahead of it."""
         self._messages += messages
         self._replies += 1
