@@ -16,9 +16,9 @@ from websockets.frames import CTRL_OPCODES, Frame
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from envhub.door import framing
 from envhub.door.duplex import EXTENSION, Listener
 from envhub.door.guard import Bounds, Config, Stall
+from envhub.wire import websocket
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
@@ -149,7 +149,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         """Take what has come. The first is a handshake, whole, or will never be one."""
         listener = self._listener
         if listener is not None and self.conn.is_between and self.conn.state is OPEN:
-            said = framing.message(data)
+            said = websocket.read(data, masked=True)
             if said is not None:
                 listener.heard(said)
                 return
@@ -196,7 +196,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         """Send a message; to nobody, if the connection is closed."""
         if self.conn.state is not OPEN or self.transport.is_closing():
             return
-        frame = framing.frame(message)
+        frame = websocket.written(message)
         if frame is None:
             if isinstance(message, str):
                 self.conn.send_text(message.encode())

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from envhub.client import speech
 from envhub.errors import ConnectionLost, EnvhubError, RemoteProtocolError, UsageError
 from envhub.wire import native
+
+if TYPE_CHECKING:
+    from envhub.client.direct import Direct
 
 MAX_REPLY_BYTES = 256 * 1024 * 1024  # one frame of the hub's; an observation's limit is below
 _FRAME_BYTES = 8 * 1024 * 1024  # of requests together, unless a single one is longer
@@ -86,10 +90,11 @@ class Line:
         self._subscribers: dict[int, Subscriber] = {}
         self._channels = iter(range(1, 2**32))
         self._requests: list[native.Request] = []
-        self._frames: list[native.Frame] = []
-        self._wanted = asyncio.Event()  # to be sent, or to be connected
+        self._frames: deque[native.Frame] = deque()
+        self._wanted = asyncio.Event()  # a connection is, if there is none
+        self._is_due = False  # what waits is sent at the end of this turn
         self._running: asyncio.Task[None] | None = None
-        self._socket: Any = None
+        self._socket: Direct | None = None
         self._has_heard = False  # a reply, over this connection
         self._closed = False
 
@@ -100,6 +105,7 @@ class Line:
             ConnectionLost: nobody answers there.
             UsageError: the hub refuses us.
         """
+        self._loop = asyncio.get_running_loop()
         self._socket = await self._connected()
         self._running = asyncio.create_task(self._run())
 
@@ -130,6 +136,9 @@ class Line:
         self._check_open()
         self._requests.append(request)
         self._wanted.set()
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._speak)
 
     def want(self) -> None:
         """Have a connection made, if there is none."""
@@ -159,55 +168,50 @@ class Line:
         try:
             while True:
                 if self._socket is not None:
-                    self._has_heard = False
-                    await self._converse()
-                    await self._socket.close()
+                    await self._until_cut(self._socket)
                     # a hub that hangs up on everybody is not asked all the time
                     longer = min(max(2 * pause, _PAUSE_S), _LONGEST_PAUSE_S)
                     pause = 0.0 if self._has_heard else longer
                     await asyncio.sleep(pause)
+                self._has_heard = False
                 self._socket = await self._reconnected()
                 self._resume()
         finally:
             looking.cancel()
             self._give_up(ConnectionLost("the connection to the hub was closed"))
 
-    async def _converse(self) -> None:
-        """Speak and listen until the connection is cut."""
-        from websockets.exceptions import ConnectionClosed
+    async def _until_cut(self, connection: Direct) -> None:
+        await connection.wait_closed()
+        self._socket = None
+        closed = connection.protocol.close_rcvd
+        if closed is not None and closed.code in _NOT_AGAIN:
+            self._end(RemoteProtocolError(f"the hub did not take it: {closed.reason}"))
 
-        speaking = asyncio.create_task(self._speak())
+    def _hear(self, message: str | bytes) -> None:
+        """Take a frame. What is none ends the connection, and all that was said over it."""
         try:
-            async for data in self._socket:
-                if isinstance(data, str):
-                    raise RemoteProtocolError("a text frame, where all are binary")
-                replies = native.replies(data)
-                self._has_heard = True
-                for reply in replies:
-                    subscriber = self._subscribers.get(reply.session)
-                    if subscriber is not None:
-                        subscriber.hear(reply)
-        except ConnectionClosed as closed:
-            if closed.rcvd is not None and closed.rcvd.code in _NOT_AGAIN:
-                self._end(RemoteProtocolError(f"the hub did not take it: {closed.rcvd.reason}"))
+            if isinstance(message, str):
+                raise RemoteProtocolError("a text frame, where all are binary")
+            replies = native.replies(message)
+            self._has_heard = True
+            for reply in replies:
+                subscriber = self._subscribers.get(reply.session)
+                if subscriber is not None:
+                    subscriber.hear(reply)
         except RemoteProtocolError as error:
             self._end(error)
-        finally:
-            speaking.cancel()
-            with suppress(asyncio.CancelledError, ConnectionClosed):
-                await speaking
+            if self._socket is not None:
+                self._socket.transport.abort()
 
-    async def _speak(self) -> None:
-        from websockets.exceptions import ConnectionClosed
-
-        with suppress(ConnectionClosed):
-            while True:
-                await self._wanted.wait()
-                self._wanted.clear()
-                self._flush()
-                frames, self._frames = self._frames, []
-                for frame in frames:
-                    await self._socket.send(native.encode(frame))
+    def _speak(self) -> None:
+        """Send what waits, as long as the hub reads."""
+        self._is_due = False
+        connection = self._socket
+        if connection is None:
+            return  # over the next one it is said again
+        self._flush()
+        while self._frames and not connection.is_full:
+            connection.say(native.encode(self._frames.popleft()))
 
     def _flush(self, group: int = 0, first: int = 0) -> None:
         """Make frames of the requests that wait."""
@@ -225,12 +229,13 @@ class Line:
             self._frames.append(native.Frame(group, first, together))
         self._requests.clear()
 
-    async def _connected(self) -> Any:
-        from websockets.asyncio.client import connect
+    async def _connected(self) -> Direct:
         from websockets.exceptions import InvalidStatus, WebSocketException
 
+        from envhub.client.direct import opened
+
         try:
-            return await connect(self.url, **self._settings)
+            return await opened(self.url, self._hear, self._speak, **self._settings)
         except InvalidStatus as error:
             status = error.response.status_code
             said = bytes(error.response.body or b"").decode(errors="replace").strip()[:500]
@@ -246,7 +251,7 @@ class Line:
                 hint="is `envhub serve` running there?",
             ) from None
 
-    async def _reconnected(self) -> Any:
+    async def _reconnected(self) -> Direct:
         """Return a new connection, however long it takes; after a while nobody waits for it."""
         until = time.monotonic() + self._reconnect_s
         pause = _PAUSE_S
@@ -270,6 +275,7 @@ class Line:
         for subscriber in list(self._subscribers.values()):
             self._requests += subscriber.resumed()
         self._wanted.set()
+        self._speak()
 
     def _give_up(self, error: EnvhubError) -> None:
         for subscriber in list(self._subscribers.values()):

@@ -9,13 +9,13 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from envhub.door import framing
+from envhub.wire import websocket
 
 MASKS = st.binary(min_size=4, max_size=4)
 SIZES = st.sampled_from([0, 1, 124, 125, 126, 127, 65_534, 65_535, 65_536])
 
 
-def read(data: bytes) -> list[Frame] | None:
+def judged(data: bytes) -> list[Frame] | None:
     """Return the frames in a client's bytes, as the library reads them; None for an error."""
     protocol = ServerProtocol(max_size=None)
     protocol.state = OPEN
@@ -38,7 +38,7 @@ def masked(first: int, payload: bytes, mask: bytes, *, width: int = 0) -> bytes:
 
 @given(st.binary(max_size=200), MASKS, st.sampled_from([0x81, 0x82]))
 def test_a_message_in_one_frame_is_read(payload: bytes, mask: bytes, first: int) -> None:
-    found = framing.message(masked(first, payload, mask))
+    found = websocket.read(masked(first, payload, mask), masked=True)
 
     try:
         said = payload.decode() if first == 0x81 else payload
@@ -49,7 +49,7 @@ def test_a_message_in_one_frame_is_read(payload: bytes, mask: bytes, first: int)
 
 @given(SIZES, MASKS)
 def test_of_every_size_up_to_64_kib(size: int, mask: bytes) -> None:
-    found = framing.message(masked(0x82, bytes(size), mask))
+    found = websocket.read(masked(0x82, bytes(size), mask), masked=True)
 
     assert found == (bytes(size) if size < 65_536 else None)
 
@@ -74,10 +74,10 @@ def test_of_every_size_up_to_64_kib(size: int, mask: bytes) -> None:
 @example(b"\x89\x81abcdx", b"")  # a ping
 def test_what_is_read_is_what_the_library_reads(data: bytes, more: bytes) -> None:
     data += more
-    found = framing.message(data)
+    found = websocket.read(data, masked=True)
     if found is None:
         return
-    frames = read(data)
+    frames = judged(data)
 
     assert frames is not None
     [frame] = frames
@@ -88,22 +88,38 @@ def test_what_is_read_is_what_the_library_reads(data: bytes, more: bytes) -> Non
 
 @pytest.mark.parametrize("cut", range(1, 8))
 def test_half_a_frame_is_none(cut: int) -> None:
-    assert framing.message(masked(0x81, b"hello", b"abcd")[:-cut]) is None
+    assert websocket.read(masked(0x81, b"hello", b"abcd")[:-cut], masked=True) is None
 
 
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=200)))
 def test_a_message_is_written_as_the_library_writes_it(message: str | bytes) -> None:
-    assert framing.frame(message) == written(message)
+    assert websocket.written(message) == of_library(message)
 
 
 @given(SIZES, st.booleans())
 def test_likewise_of_every_size(size: int, is_text: bool) -> None:
     message = "x" * size if is_text else bytes(size)
 
-    assert framing.frame(message) == (written(message) if size < 65_536 else None)
+    assert websocket.written(message) == (of_library(message) if size < 65_536 else None)
 
 
-def written(message: str | bytes) -> bytes:
+@given(st.one_of(st.text(max_size=200), st.binary(max_size=200)), MASKS)
+def test_a_client_s_message_is_read_by_a_server(message: str | bytes, mask: bytes) -> None:
+    frame = websocket.written(message, mask)
+
+    assert frame is not None
+    assert websocket.read(frame, masked=True) == message
+    [found] = judged(frame) or []
+    assert bytes(found.data) == (message.encode() if isinstance(message, str) else message)
+
+
+@given(st.one_of(st.text(max_size=200), st.binary(max_size=200)))
+def test_a_server_s_message_is_read_by_a_client(message: str | bytes) -> None:
+    assert websocket.read(of_library(message), masked=False) == message
+    assert websocket.read(of_library(message), masked=True) is None
+
+
+def of_library(message: str | bytes) -> bytes:
     """Return a server's frame, as the library writes it."""
     is_text = isinstance(message, str)
     data = message.encode() if isinstance(message, str) else message

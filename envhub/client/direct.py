@@ -1,0 +1,132 @@
+"""websockets' client connection, whose messages go straight to who waits for them.
+
+The library's own way costs a call two tasks' turns and several locks. The handshake, pings,
+the close and every frame that is not a whole short message stay its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.client import ClientProtocol
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import OPEN, Event
+
+from envhub.wire import websocket
+
+_MASKS_BYTES = 4096  # drawn at once: asking the kernel for four bytes costs as much
+_DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+_HEADERS_END = b"\r\n\r\n"
+_UNKNOWN = 1 << 62  # bytes of a frame that is not here yet; then the library reads everything
+
+
+def opened(
+    url: str,
+    hear: Callable[[str | bytes], None],
+    has_room: Callable[[], None] = lambda: None,
+    **settings: Any,
+) -> Awaitable[Direct]:
+    """Connect.
+
+    Args:
+        url: where.
+        hear: told of every message.
+        has_room: told when the server reads again.
+        settings: of `websockets.asyncio.client.connect`.
+
+    Raises: as that.
+    """
+
+    def made(protocol: ClientProtocol, **options: Any) -> Direct:
+        return Direct(protocol, hear, has_room, **options)
+
+    connecting: Any = connect  # takes whatever makes one, too
+    found: Awaitable[Direct] = connecting(url, create_connection=made, **settings)
+    return found
+
+
+class Direct(ClientConnection):
+    """A connection that is not received from.
+
+    Args: as `opened`, and the library's.
+    """
+
+    def __init__(
+        self,
+        protocol: ClientProtocol,
+        hear: Callable[[str | bytes], None],
+        has_room: Callable[[], None],
+        **options: Any,
+    ) -> None:
+        super().__init__(protocol, **options)
+        self._hear = hear
+        self._has_room = has_room
+        self._left = _UNKNOWN  # bytes that have come and are not in a frame yet
+        self._parts: list[Frame] = []  # of a message that is under way
+        self._masks = b""
+        self.is_full = False
+
+    def say(self, message: str | bytes) -> None:
+        """Send a message; to nobody, if the connection is closed."""
+        if self.protocol.state is not OPEN or self.transport.is_closing():
+            return
+        if not self._masks:
+            self._masks = os.urandom(_MASKS_BYTES)
+        mask, self._masks = self._masks[:4], self._masks[4:]
+        frame = websocket.written(message, mask)
+        if frame is None:
+            if isinstance(message, str):
+                self.protocol.send_text(message.encode())
+            else:
+                self.protocol.send_binary(message)
+            frame = b"".join(self.protocol.data_to_send())
+        self.transport.write(frame)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come."""
+        if not self._left and not self._parts and self.protocol.state is OPEN:
+            message = websocket.read(data, masked=False)
+            if message is not None:
+                self._hear(message)
+                return
+        if self.response is not None:
+            self._left += len(data)
+        super().data_received(data)
+        if self._left >= _UNKNOWN and self.response is not None and data.endswith(_HEADERS_END):
+            self._left = 0  # the handshake is here, and nothing after it
+
+    def process_event(self, event: Event) -> None:
+        """Take a frame that the library has read."""
+        if not isinstance(event, Frame):
+            super().process_event(event)
+            return
+        size = len(event.data)
+        self._left -= size + (2 if size < 126 else 4 if size < 65_536 else 10)
+        if event.opcode not in _DATA:
+            super().process_event(event)
+            return
+        self._parts.append(event)
+        if event.fin:
+            parts, self._parts = self._parts, []
+            data = b"".join(part.data for part in parts)
+            try:
+                message = data.decode() if parts[0].opcode is Opcode.TEXT else data
+            except UnicodeDecodeError:
+                self.protocol.fail(CloseCode.INVALID_DATA)
+                self.transport.write(b"".join(self.protocol.data_to_send()))
+                return
+            self._hear(message)
+
+    def pause_writing(self) -> None:
+        """Note that the server does not read."""
+        self.is_full = True
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Note that it does."""
+        self.is_full = False
+        super().resume_writing()
+        self._has_room()

@@ -1,0 +1,67 @@
+"""The frame that nearly every message is, without the library that reads all others. Pure.
+
+RFC 6455, 5.2. A whole message in one frame, in one read, of at most 65,535 bytes, with its
+length in as few bytes as do: what is anything else, or may be, is None here, and the library's
+to judge. That spares a step more than half of what a WebSocket costs it.
+"""
+
+from __future__ import annotations
+
+from websockets.speedups import apply_mask
+
+_TEXT, _BINARY = 0x81, 0x82  # final, no reserved bits
+_SHORT, _MIDDLE = 125, 126  # lengths up to the one; then the other, and two bytes
+_LONGEST = 0xFFFF
+_MASKED = 0x80
+
+
+def read(data: bytes, *, masked: bool) -> str | bytes | None:
+    """Return the message that these bytes are.
+
+    Args:
+        data: what one read has brought, right after the frame before.
+        masked: they come from a client.
+    """
+    size = len(data)
+    if size < 2 or data[0] not in (_TEXT, _BINARY):
+        return None
+    length, at = data[1] - _MASKED if masked else data[1], 2
+    if length == _MIDDLE and size > 4:
+        length, at = data[2] << 8 | data[3], 4
+        if length <= _SHORT:
+            return None
+    elif not 0 <= length <= _SHORT:
+        return None
+    if masked:
+        at += 4
+    if size != at + length:
+        return None
+    said = apply_mask(data[at:], data[at - 4 : at]) if masked else data[at:]
+    if data[0] == _BINARY:
+        return said
+    try:
+        return said.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def written(message: str | bytes, mask: bytes = b"") -> bytes | None:
+    """Return the bytes of a message.
+
+    Args:
+        message: of any length; a longer one is the library's.
+        mask: four bytes that nobody could foresee, for a client; nothing for a server.
+    """
+    if isinstance(message, str):
+        first, message = _TEXT, message.encode()
+    else:
+        first = _BINARY
+    length = len(message)
+    if mask:
+        message = mask + apply_mask(message, mask)
+    flag = _MASKED if mask else 0
+    if length <= _SHORT:
+        return bytes((first, flag | length)) + message
+    if length <= _LONGEST:
+        return bytes((first, flag | _MIDDLE, length >> 8, length & 0xFF)) + message
+    return None
