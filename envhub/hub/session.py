@@ -106,8 +106,8 @@ class Session:
     @property
     def pid(self) -> int:
         """The number of the session's process on this machine; 0 if it has none."""
-        process = self._process
-        return process.pid if process is not None else 0
+        lease = self._conversation.lease
+        return lease.process.pid if lease is not None else 0
 
     @property
     def has_process(self) -> bool:

@@ -8,7 +8,8 @@ belongs to an environment travels inside as `bin`, and is never opened between t
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from collections.abc import Sequence
+from typing import Annotated
 
 from msgspec import DecodeError, Meta, Struct, ValidationError
 from msgspec.msgpack import Decoder, Encoder
@@ -310,7 +311,7 @@ class Frame(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     requests: Annotated[list[Request], Meta(max_length=MAX_REQUESTS)]
 
 
-T = TypeVar("T")
+_NO_FRAME = (DecodeError, ValidationError, ValueError, RecursionError)
 _ENCODER = Encoder()
 _FRAMES: Decoder[Frame] = Decoder(Frame)
 _REPLIES: Decoder[list[Reply]] = Decoder(list[Reply])
@@ -322,7 +323,7 @@ def encode(message: Message | Frame) -> bytes:
     return _ENCODER.encode(message)
 
 
-def joined(messages: list[bytes]) -> bytes:
+def joined(messages: Sequence[bytes]) -> bytes:
     """Return one frame of replies that are encoded already."""
     count = len(messages)
     if count < _FIX:
@@ -340,7 +341,10 @@ def requests(frame: bytes) -> Frame:
     Raises:
         RemoteProtocolError: it is no such frame.
     """
-    return _decoded(_FRAMES, frame)
+    try:
+        return _FRAMES.decode(frame)
+    except _NO_FRAME as error:
+        raise RemoteProtocolError(f"not a valid frame: {error}") from error
 
 
 def replies(frame: bytes) -> list[Reply]:
@@ -349,11 +353,7 @@ def replies(frame: bytes) -> list[Reply]:
     Raises:
         RemoteProtocolError: it is no such frame.
     """
-    return _decoded(_REPLIES, frame)
-
-
-def _decoded(decoder: Decoder[T], data: bytes) -> T:
     try:
-        return decoder.decode(data)
-    except (DecodeError, ValidationError, ValueError, RecursionError) as error:
+        return _REPLIES.decode(frame)
+    except _NO_FRAME as error:
         raise RemoteProtocolError(f"not a valid frame: {error}") from error

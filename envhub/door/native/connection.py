@@ -87,7 +87,7 @@ class Connection:
             self._end(_UNACCEPTABLE, str(error))
             return
         sink = self._sink(frame)
-        self._requests.extend((request, sink) for request in frame.requests)
+        self._requests += [(request, sink) for request in frame.requests]
         if not self._goes_on_later:
             self._go_on()
 
@@ -109,11 +109,15 @@ class Connection:
     def _go_on(self) -> None:
         """Take what has been asked, while there is room for the replies; for a while."""
         self._goes_on_later = False
-        until = self._loop.time() + _AT_ONCE_S
+        until = 0.0
         try:
             while self._requests and not self._outlet.is_full:
                 self._take(*self._requests.popleft())
-                if self._loop.time() > until and self._requests:
+                if not self._requests:
+                    break
+                now = self._loop.time()
+                until = until or now + _AT_ONCE_S
+                if now > until:
                     self._goes_on_later = True
                     self._loop.call_soon(self._go_on)
                     break
@@ -128,8 +132,8 @@ class Connection:
         sink: Sink = self._outlet
         if frame.group:
             sink = self._groups.setdefault(frame.group, Group(self._outlet))
-        calls = sum(isinstance(request, native.NUMBERED) for request in frame.requests)
-        sink.expect(calls, frame.first)
+        calls = [request for request in frame.requests if isinstance(request, native.NUMBERED)]
+        sink.expect(len(calls), frame.first)
         return sink
 
     def _take(self, request: native.Request, sink: Sink) -> None:

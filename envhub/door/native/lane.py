@@ -134,8 +134,11 @@ class Lane:
         if before := self._sinks.get(request.op):
             before.answer()  # it waits for this call no longer
         self._sinks[request.op] = sink
-        if is_new:
-            self._waiting.append(request)
+        if not is_new:
+            return
+        is_idle = not (self._waiting or self._running or self._working is not None)
+        self._waiting.append(request)
+        if not (is_idle and not self._ledger.is_full and self._begin_step()):
             self._go_on()
 
     def cancel(self, op: int) -> None:
@@ -312,12 +315,12 @@ class Lane:
         if isinstance(outcome, EnvhubError):
             return failed(self.channel, op, outcome)
         reward = outcome.reward
-        try:
-            with session.held_to_protocol():
-                if reward is not None and not math.isfinite(reward):
+        if reward is not None and not math.isfinite(reward):
+            try:
+                with session.held_to_protocol():
                     raise RemoteProtocolError(f"the worker's reward is {reward}")
-        except RemoteProtocolError as error:
-            return failed(self.channel, op, error)
+            except RemoteProtocolError as error:
+                return failed(self.channel, op, error)
         return native.Observed(
             self.channel,
             op,
@@ -338,7 +341,11 @@ class Lane:
             self._session.keep(self._told_bytes)
         sink = self._sinks.pop(answer.op, None)
         if sink is not None and self.outlet is not None:
-            sink.answer(*self._encoded(answer))
+            session = self._session
+            if answer.session == self.channel and session and session.pid == self._told_pid:
+                sink.answer(native.encode(answer))
+            else:
+                sink.answer(*self._encoded(answer))
 
     def _encoded(self, answer: Answer) -> list[bytes]:
         """Return what is sent for an answer: of which process, if that is news; and itself."""

@@ -80,7 +80,7 @@ class Ledger:
             raise OutOfOrder(f"call {op} came where {self.last + 1} was expected")
         if op <= self._acked:
             raise OutOfOrder(f"call {op} came again after its reply had been acknowledged")
-        if acked >= op or not self._all_answered(acked):
+        if acked >= op or (acked > self._acked and not self._all_answered(acked)):
             raise OutOfOrder(f"call {op} acknowledges a reply to {acked}, which was not given")
         if op <= self.last:
             if self._asked[op][0] != _gist(request):
@@ -88,15 +88,16 @@ class Ledger:
             self._forget(acked)
             answer, _ = self._answers.get(op, (None, 0))
             return False, answer
-        if op - max(acked, self._acked) > WINDOW:
+        if op - acked > WINDOW and op - self._acked > WINDOW:
             raise OutOfOrder(f"more than {WINDOW} calls are without an acknowledged reply")
         self._forget(acked)
-        has_room = self._stock.has_room(self.kept_bytes + self._asked_bytes)
+        stock = self._stock
+        has_room = stock.has_room(self.kept_bytes + self._asked_bytes)
         size = _size(request) if has_room else 0
         self.last = op
         self._asked[op] = _gist(request), size
         self._asked_bytes += size
-        self._stock.bytes += size
+        stock.bytes += size
         if has_room:
             return True, None
         answer = failed(request.session, op, self.full())

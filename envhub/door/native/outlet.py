@@ -68,25 +68,22 @@ class Outlet:
     def answer(self, *messages: bytes) -> None:
         """Send the reply to one call, and what goes ahead of it."""
         self._under_way -= 1
-        if self._under_way > 0 or self._is_due:
+        line = self.line
+        if self._under_way > 0 or self._messages or line is None or line.is_full:
             self.send(*messages)
-        elif not self.closed:
-            self._hold(messages)
-            self.go_on()
+        elif messages and not self.closed:
+            line.say(native.joined(messages))
 
     def send(self, *messages: bytes) -> None:
         """Have messages sent, with all others of this turn of the loop."""
         if self.closed:
             return
-        self._hold(messages)
-        if not self._is_due:
-            self._is_due = True
-            self._loop.call_soon(self.go_on)
-
-    def _hold(self, messages: tuple[bytes, ...]) -> None:
         self._messages += messages
         for message in messages:
             self._unsent_bytes += len(message)
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self.go_on)
 
     @property
     def is_full(self) -> bool:
@@ -114,9 +111,6 @@ class Outlet:
             self._on_room()
 
     def _next_frame(self) -> bytes:
-        if len(self._messages) == 1:
-            self._unsent_bytes = 0
-            return native.joined([self._messages.pop()])
         together = taken = 0
         for message in self._messages:
             taken += 1
