@@ -27,6 +27,7 @@ def opened(
     url: str,
     hear: Callable[[str | bytes], None],
     has_room: Callable[[], None] = lambda: None,
+    cut: Callable[[], None] = lambda: None,
     **settings: Any,
 ) -> Awaitable[Direct]:
     """Connect.
@@ -35,13 +36,14 @@ def opened(
         url: where.
         hear: told of every message.
         has_room: told when the server reads again.
+        cut: told when the connection is no more.
         settings: of `websockets.asyncio.client.connect`.
 
     Raises: as that.
     """
 
     def made(protocol: ClientProtocol, **options: Any) -> Direct:
-        return Direct(protocol, hear, has_room, **options)
+        return Direct(protocol, hear, has_room, cut, **options)
 
     connecting: Any = connect  # takes whatever makes one, too
     found: Awaitable[Direct] = connecting(url, create_connection=made, **settings)
@@ -59,19 +61,26 @@ class Direct(ClientConnection):
         protocol: ClientProtocol,
         hear: Callable[[str | bytes], None],
         has_room: Callable[[], None],
+        cut: Callable[[], None],
         **options: Any,
     ) -> None:
         super().__init__(protocol, **options)
         self._hear = hear
         self._has_room = has_room
+        self._cut = cut
         self._left = _UNKNOWN  # bytes that have come and are not in a frame yet
         self._parts: list[Frame] = []  # of a message that is under way
         self._masks = b""
         self.is_full = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether what is said may still reach somebody."""
+        return self.protocol.state is OPEN and not self.transport.is_closing()
+
     def say(self, message: str | bytes) -> None:
         """Send a message; to nobody, if the connection is closed."""
-        if self.protocol.state is not OPEN or self.transport.is_closing():
+        if not self.is_open:
             return
         if not self._masks:
             self._masks = os.urandom(_MASKS_BYTES)
@@ -119,6 +128,11 @@ class Direct(ClientConnection):
                 self.transport.write(b"".join(self.protocol.data_to_send()))
                 return
             self._hear(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that nothing more will come."""
+        super().connection_lost(exc)
+        self._cut()
 
     def pause_writing(self) -> None:
         """Note that the server does not read."""

@@ -11,13 +11,17 @@ import asyncio
 import socket
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from envhub.client import speech
 from envhub.errors import DeadlineExceeded, UsageError, WorkerLost
 from envhub.results import StepResult
 
+if TYPE_CHECKING:
+    from envhub.client.direct import Direct
+
 _MIB = 1024 * 1024
+_MOST_UNASKED = 16  # messages
 _NO_DOCKER = "start it here: EnvClient(provider=EnvHubProvider(NAME or FOLDER))"
 
 
@@ -134,7 +138,9 @@ class EnvClient(_Dialogue):
         UsageError: neither a base_url nor a provider, or both.
     """
 
-    _socket: Any = None
+    _socket: Direct | None = None
+    _reply: asyncio.Future[str | bytes | None] | None = None  # of the last call
+    _unasked: list[str | bytes] = []  # noqa: RUF012 (replaced with each connection)
 
     @classmethod
     def from_docker_image(cls, image: str, provider: Any = None, **options: Any) -> Self:
@@ -166,13 +172,17 @@ class EnvClient(_Dialogue):
         Raises:
             WorkerLost: nobody listens there.
         """
-        from websockets.asyncio.client import connect
         from websockets.exceptions import WebSocketException
+
+        from envhub.client.direct import opened
 
         if self._socket is None:
             where = await asyncio.to_thread(self._where)
+            self._unasked = []
             try:
-                self._socket = await connect(where, **self._settings)
+                self._socket = await opened(
+                    where, self._hear, cut=self._hang_up, **self._settings
+                )
             except (*speech.NO_CONNECTION, WebSocketException) as error:
                 raise self._gone(error) from None
             self._lost = False
@@ -206,14 +216,9 @@ class EnvClient(_Dialogue):
 
     async def disconnect(self) -> None:
         """End the session; the next reset opens another."""
-        from websockets.exceptions import ConnectionClosed
-
         websocket, self._socket = self._socket, None
         if websocket is not None:
-            try:
-                await websocket.send(speech.request("close"))
-            except ConnectionClosed:
-                pass
+            websocket.say(speech.request("close"))
             await websocket.close()
 
     async def close(self) -> None:
@@ -237,26 +242,53 @@ class EnvClient(_Dialogue):
     async def _ask(
         self, kind: str, answer: str, data: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        from websockets.exceptions import ConnectionClosed
-
         self._check_episode(kind)
         frame = speech.request(kind, data)
         await self.connect()
+        connection, loop = self._socket, asyncio.get_running_loop()
+        assert connection is not None
+        self._reply = reply = loop.create_future()
+        timer = loop.call_later(self._message_timeout_s, _expire, reply)
+        if self._unasked:
+            reply.set_result(self._unasked.pop(0))
+        elif connection.is_open:
+            connection.say(frame)
+        else:
+            reply.set_result(None)
         try:
-            async with asyncio.timeout(self._message_timeout_s):
-                await self._socket.send(frame)
-                text = await self._socket.recv()
-        except ConnectionClosed as error:
-            self._socket = None
-            raise self._gone(error) from None
+            text = await reply
+            if text is None:
+                await connection.close()  # its end may not be here yet
         except BaseException as error:  # a reply that comes later would be taken for another's
             self._lost = True
-            websocket, self._socket = self._socket, None
-            websocket.transport.abort()
+            self._socket = None
+            connection.transport.abort()
             if isinstance(error, TimeoutError):
                 raise self._late() from None
             raise
+        finally:
+            timer.cancel()
+        if text is None:
+            self._socket = None
+            raise self._gone(connection.protocol.close_exc)
         return speech.reply(text, answer)
+
+    def _hear(self, message: str | bytes) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(message)
+        elif len(self._unasked) < _MOST_UNASKED:
+            self._unasked.append(message)  # why there is no session, say
+        elif self._socket is not None:
+            self._socket.transport.abort()
+
+    def _hang_up(self) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(None)
+
+
+def _expire(reply: asyncio.Future[str | bytes | None]) -> None:
+    if not reply.done():
+        reply.set_exception(TimeoutError())
 
 
 class SyncEnvClient:
