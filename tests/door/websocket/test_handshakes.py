@@ -1,0 +1,174 @@
+"""The opening handshake: what is agreed to, what is refused, and that no byte of it is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.door.hostile.arena import Server
+from tests.door.websocket.cases import handshakes
+from tests.door.websocket.cases.handshakes import ACCEPT, ENDED, YES, Handshake
+from tests.door.websocket.frames import BINARY, PING, closing, cut, frame
+from tests.door.websocket.lanes import LANES
+from tests.door.websocket.peer import CUT, Peer
+
+TABLES = {
+    "right": handshakes.AS_SHOULD_BE,
+    "line": handshakes.LINES,
+    "header": handshakes.HEADERS,
+    "subprotocol": handshakes.PROTOCOLS,
+    "extension": handshakes.EXTENSIONS,
+}
+# what the server does not do yet
+MISSING = {
+    "Connection in two lines": "uvicorn looks at the last line only",
+    "HTTP/1.0": "uvicorn hands it on as 1.1",
+    "HTTP/0.9": "uvicorn hands it on as 1.1",
+    "HTTP/2.0": "uvicorn hands it on as 1.1",
+    **{
+        shake.name: "websockets' refusal does not say which version there is"
+        for shake in handshakes.HEADERS
+        if shake.answered
+    },
+}
+DROPPED = "uvicorn drops what came with the handshake"
+
+
+def _marks(why: str | None) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.xfail(reason=why)] if why else []
+
+
+CASES = [
+    pytest.param(
+        way, shake, id=f"{way}-{group}: {shake.name}", marks=_marks(MISSING.get(shake.name))
+    )
+    for group, shakes in TABLES.items()
+    for shake in shakes
+    for way in shake.lanes
+]
+HONEST = Handshake("honest", "4.2", YES)
+
+
+def judge_agreement(way: str, head: bytes) -> None:
+    """Hold the response that opens a WebSocket to 4.2.2."""
+    fields = [line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if line]
+    names = [name for name, _ in fields]
+    said = {name: value.strip() for name, value in fields}
+
+    assert b"\r\nsec-websocket-accept: " + ACCEPT.lower() + b"\r\n" in head.lower()
+    assert ACCEPT in head
+    assert said[b"upgrade"] == b"websocket"
+    assert said[b"connection"] == b"upgrade"
+    assert said.get(b"sec-websocket-protocol") == (b"envhub.v1" if way == "native" else None)
+    assert b"sec-websocket-extensions" not in said
+    assert b"content-length" not in said  # 9110, 8.6
+    assert b"transfer-encoding" not in said
+    assert len(names) == len(set(names)), names
+
+
+def is_alive(peer: Peer) -> bool:
+    """Whether a WebSocket answers a ping, and closes as it should."""
+    peer.send(frame(PING, b"alive?"))
+    heard = peer.hear()
+    if heard is None or heard.data != b"alive?":
+        return False
+    peer.send(closing(1000))
+    peer.all()
+    return peer.closed_with == 1000
+
+
+def status(head: bytes) -> int:
+    return int(head.split(b" ", 2)[1]) if head.startswith(b"HTTP/1.1 ") else ENDED
+
+
+@pytest.mark.parametrize(("way", "shake"), CASES)
+def test_handshake(server: Server, way: str, shake: Handshake) -> None:
+    with Peer(server.host) as peer:
+        peer.send(shake.request(way, server.address))
+        head = peer.head()
+
+        assert status(head) in shake.statuses, f"{shake.section}: {head!r}"
+        if status(head) == 101:
+            judge_agreement(way, head)
+            assert is_alive(peer)
+        else:
+            assert b"sec-websocket-accept" not in head.lower()
+            assert all(line in head.lower() for line in shake.answered), head
+
+
+@pytest.mark.parametrize("way", LANES)
+@pytest.mark.parametrize("every", [1, 2, 7, 100])
+def test_a_handshake_in_pieces(server: Server, way: str, every: int) -> None:
+    with Peer(server.host) as peer:
+        peer.send(*cut(HONEST.request(way, server.address), every=every))
+        head = peer.head()
+
+        assert status(head) == 101
+        judge_agreement(way, head)
+        assert is_alive(peer)
+
+
+@pytest.mark.xfail(reason=DROPPED)
+@pytest.mark.parametrize("way", LANES)
+@pytest.mark.parametrize("at", [1, 2, 5, 6, 9, 1000])
+def test_what_comes_with_the_handshake_is_read_or_refused(
+    server: Server, way: str, at: int
+) -> None:
+    """A client must wait for the response (4.1); one that does not is no reason to lose bytes.
+
+    What is left of a frame whose beginning was dropped would be read as other frames.
+    """
+    sent = frame(PING, b"early") + frame(PING, b"earlier")
+    with Peer(server.host) as peer:
+        peer.send(HONEST.request(way, server.address) + sent[:at])
+        head = peer.head()
+        peer.send(sent[at:], frame(PING, b"late"))
+        peer.send(closing(1000))  # a server that has lost some waits for no more than this
+        heard = [found.data for found in peer.all()]
+
+    assert (
+        heard[:3] == [b"early", b"earlier", b"late"]
+        or status(head) != 101
+        or (heard == [] and peer.closed_with == CUT)
+    ), heard
+
+
+@pytest.mark.parametrize("way", LANES)
+@pytest.mark.parametrize("length", ["Content-Length: {}", "Transfer-Encoding: chunked"])
+def test_a_body_of_the_handshake_is_no_frame(server: Server, way: str, length: str) -> None:
+    """Two servers behind each other must not read it differently (9112, 11.2; 6455, 10)."""
+    body = frame(PING, b"smuggled")
+    line = length.format(len(body))
+    if "chunked" in line:
+        body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    shake = Handshake("with a body", "4.2", YES, more=(line,), behind=body)
+    with Peer(server.host) as peer:
+        peer.send(shake.request(way, server.address))
+        if status(peer.head()) == 101:
+            assert is_alive(peer)
+
+
+@pytest.mark.parametrize("way", LANES)
+def test_after_a_refusal_the_connection_is_http_or_nothing(server: Server, way: str) -> None:
+    """Frames behind a handshake that was refused open no WebSocket."""
+    shake = Handshake("of version 8", "4.4", (426,), {"Sec-WebSocket-Version": "8"})
+    with Peer(server.host) as peer:
+        peer.send(shake.request(way, server.address) + frame(PING, b"?") + frame(BINARY, b"x"))
+        said = peer.head()
+        while chunk := peer.socket.recv(4096) if said else b"":
+            said += chunk
+
+    assert said == b"" or status(said) in (400, 426)
+    assert b"\x8a\x01?" not in said
+
+
+@pytest.mark.parametrize("way", LANES)
+def test_two_handshakes_on_one_connection(server: Server, way: str) -> None:
+    """The second one is no frame."""
+    shake = HONEST.request(way, server.address)
+    with Peer(server.host) as peer:
+        peer.send(shake)
+        assert status(peer.head()) == 101
+        peer.send(shake)
+        peer.all()
+
+    assert peer.closed_with in (1002, CUT)
