@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "envhub_sandbox": {"envhub_sandbox"},
     "envhub.errors": set(),
     "envhub.wire": {"envhub.wire", "envhub.results", "envhub.errors", "msgspec"},
+    "envhub.wire.websocket": {"websockets"},
     "envhub.runner": {"envhub.runner", "envhub.wire", "envhub.errors", "envhub_sandbox"},
     "envhub.authoring": {
         "envhub.authoring", "envhub.runner", "envhub.wire", "envhub.errors",

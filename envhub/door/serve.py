@@ -17,10 +17,11 @@ import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
 from envhub.door.app import create_app
+from envhub.door.connections.guard import BOUNDS, Bounds, Config, Guard
+from envhub.door.connections.http import GuardedHTTP
+from envhub.door.connections.websocket import GuardedWebSocket
 from envhub.door.drain import Drain
-from envhub.door.guard import BOUNDS, Bounds, Config, Guard
 from envhub.door.native.lanes import GRACE_S
-from envhub.door.protocols import GuardedHTTP, GuardedWebSocket
 from envhub.door.tokens import Tokens
 from envhub.errors import UsageError
 from envhub.hub.accounts.events import INFO, tell

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from starlette.websockets import WebSocket
 
 from envhub.door import frames
-from envhub.door.duplex import Duplex, taken
+from envhub.door.connections.duplex import Duplex, taken
 from envhub.door.kept import Caller, NotAttached
 from envhub.errors import RemoteProtocolError
 

@@ -7,7 +7,10 @@ to judge. That spares a step more than half of what a WebSocket costs it.
 
 from __future__ import annotations
 
-from websockets.speedups import apply_mask
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # as the library itself does where it was not compiled
+    from websockets.utils import apply_mask
 
 _TEXT, _BINARY = 0x81, 0x82  # final, no reserved bits
 _SHORT, _MIDDLE = 125, 126  # lengths up to the one; then the other, and two bytes

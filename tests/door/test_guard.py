@@ -8,7 +8,7 @@ import resource
 import socket
 from contextlib import ExitStack
 
-from envhub.door.guard import Guard
+from envhub.door.connections.guard import Guard
 
 
 class Connection:

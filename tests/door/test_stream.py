@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from envhub.door import stream
-from envhub.door.guard import Bounds
+from envhub.door.connections.guard import Bounds
 from envhub.errors import (
     CapacityError,
     DeadlineExceeded,

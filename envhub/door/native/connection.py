@@ -13,7 +13,7 @@ from collections import deque
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket
 
-from envhub.door.duplex import Duplex, taken
+from envhub.door.connections.duplex import Duplex, taken
 from envhub.door.holders import Holder, holder_of
 from envhub.door.native.lane import Lane
 from envhub.door.native.lanes import Lanes

@@ -341,11 +341,7 @@ class Lane:
             self._session.keep(self._told_bytes)
         sink = self._sinks.pop(answer.op, None)
         if sink is not None and self.outlet is not None:
-            session = self._session
-            if answer.session == self.channel and session and session.pid == self._told_pid:
-                sink.answer(native.encode(answer))
-            else:
-                sink.answer(*self._encoded(answer))
+            sink.answer(*self._encoded(answer))
 
     def _encoded(self, answer: Answer) -> list[bytes]:
         """Return what is sent for an answer: of which process, if that is news; and itself."""

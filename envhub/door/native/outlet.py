@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from envhub.door.duplex import Duplex
+from envhub.door.connections.duplex import Duplex
 from envhub.wire import native
 
 MAX_UNSENT_BYTES = 32 * 1024 * 1024  # beyond it, no further call of this connection begins

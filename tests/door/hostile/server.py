@@ -16,7 +16,7 @@ import psutil
 
 import envhub.door.serve as door
 from envhub.cli import main
-from envhub.door.guard import Bounds, Guard
+from envhub.door.connections.guard import Bounds, Guard
 
 _serve = door.serve
 _process = psutil.Process()

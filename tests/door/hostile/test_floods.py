@@ -6,7 +6,7 @@ import socket
 import threading
 from contextlib import ExitStack, suppress
 
-from envhub.door.guard import Bounds, Guard
+from envhub.door.connections.guard import Bounds, Guard
 from tests.door.hostile.arena import Server, attacked, frame, until
 from tests.door.hostile.test_requests import status
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from envhub.door.guard import Bounds
+from envhub.door.connections.guard import Bounds
 from tests.door.hostile.arena import Server, attacked
 
 

@@ -19,28 +19,8 @@ TABLES = {
     "extension": handshakes.EXTENSIONS,
 }
 # what the server does not do yet
-MISSING = {
-    "Connection in two lines": "uvicorn looks at the last line only",
-    "HTTP/1.0": "uvicorn hands it on as 1.1",
-    "HTTP/0.9": "uvicorn hands it on as 1.1",
-    "HTTP/2.0": "uvicorn hands it on as 1.1",
-    **{
-        shake.name: "websockets' refusal does not say which version there is"
-        for shake in handshakes.HEADERS
-        if shake.answered
-    },
-}
-DROPPED = "uvicorn drops what came with the handshake"
-
-
-def _marks(why: str | None) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.xfail(reason=why)] if why else []
-
-
 CASES = [
-    pytest.param(
-        way, shake, id=f"{way}-{group}: {shake.name}", marks=_marks(MISSING.get(shake.name))
-    )
+    pytest.param(way, shake, id=f"{way}-{group}: {shake.name}")
     for group, shakes in TABLES.items()
     for shake in shakes
     for way in shake.lanes
@@ -107,7 +87,6 @@ def test_a_handshake_in_pieces(server: Server, way: str, every: int) -> None:
         assert is_alive(peer)
 
 
-@pytest.mark.xfail(reason=DROPPED)
 @pytest.mark.parametrize("way", LANES)
 @pytest.mark.parametrize("at", [1, 2, 5, 6, 9, 1000])
 def test_what_comes_with_the_handshake_is_read_or_refused(

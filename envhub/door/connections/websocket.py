@@ -1,108 +1,28 @@
-"""uvicorn's two protocols, held to the bounds of a guard."""
+"""uvicorn's WebSocket, held to the bounds of a guard; and had without ASGI, by who wants it."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ProtocolError
 from websockets.frames import CTRL_OPCODES, Frame
+from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from envhub.door.duplex import EXTENSION, Listener
-from envhub.door.guard import Bounds, Config, Stall
+from envhub.door.connections.duplex import EXTENSION, Listener
+from envhub.door.connections.guard import Bounds, Config, Stall
+from envhub.door.connections.http import GuardedHTTP
 from envhub.wire import websocket
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
-_LENGTHS = {b"content-length", b"transfer-encoding"}
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"retry-after: 1\r\nconnection: close\r\ncontent-length: 26\r\n\r\n"
-    b"503: too many connections\n"
-)
 _BAD = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-
-
-class GuardedHTTP(H11Protocol):
-    """HTTP, in which a request must come to its end.
-
-    Args: uvicorn's.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.guard = config.guard
-        bounds = self.guard.bounds
-        self.conn = _Requests(bounds)
-        self.since = 0.0
-        self._waits_for = "header"
-        self._deadline = math.inf
-        self._allowed_s = {"header": bounds.header_s, "body": bounds.body_s, "": math.inf}
-        self._stall = Stall(bounds.stall_s)
-        self._is_upgraded = False
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or say that there are too many."""
-        super().connection_made(transport)
-        self.since = self.loop.time()
-        self._deadline = self.since + self._allowed_s["header"]
-        if not self.guard.admit(self, self.client[0] if self.client else ""):
-            self.transport.write(_FULL)
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Count it no longer."""
-        self.guard.forget(self)
-        super().connection_lost(exc)
-
-    def handle_events(self) -> None:
-        """Do what has come asks for; note what has still to come, and by when."""
-        super().handle_events()
-        state = self.conn.their_state
-        if self._is_upgraded:
-            waits_for = ""
-        elif state is h11.SEND_BODY:
-            waits_for = "body"
-        elif state is h11.IDLE and (self.cycle is None or self.conn.trailing_data[0]):
-            waits_for = "header"
-        else:  # between two requests uvicorn has a timer of its own
-            waits_for = ""
-        if waits_for != self._waits_for:
-            self._waits_for = waits_for
-            self._deadline = self.loop.time() + self._allowed_s[waits_for]
-            self.guard.heard(self)
-
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Leave the connection to a WebSocket."""
-        self._is_upgraded = True
-        super().handle_websocket_upgrade(event)
-
-    def send_400_response(self, msg: str) -> None:
-        """Say that this is no HTTP; or hang up, in the middle of a reply to what was."""
-        try:
-            super().send_400_response(msg)
-        except h11.LocalProtocolError:
-            self.transport.abort()
-
-    def look(self, now: float) -> bool:
-        """Return whether a request takes too long to come, or its reply to be read."""
-        is_late = now > self._deadline
-        return self._stall.is_over(self.transport, self.flow.write_paused, now) or is_late
 
 
 class GuardedWebSocket(WebSocketsSansIOProtocol):
@@ -132,6 +52,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self._message_since = self.loop.time()
         self._stall = Stall(self.guard.bounds.stall_s)
         self._listener: Listener | None = None
+        self._early = b""  # what came before the handshake was answered
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection from HTTP."""
@@ -153,6 +74,11 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             if said is not None:
                 listener.heard(said)
                 return
+        if self.handshake_initiated and not self.handshake_complete:
+            self._early += data  # a pong must not come before the answer
+            if len(self._early) > self.guard.bounds.header_bytes:
+                self.transport.pause_reading()
+            return
         super().data_received(data)
         if not self.handshake_initiated:
             self.handle_parser_exception()
@@ -238,6 +164,16 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     # ------------------------------------------------------------ over ASGI
 
+    async def send(self, message: Any) -> None:
+        """Send an event of ASGI's. After the answer to the handshake, read on."""
+        was_complete = self.handshake_complete
+        await super().send(message)
+        if self._early and self.handshake_complete and not was_complete:
+            early, self._early = self._early, b""
+            if not self.close_sent:
+                self.transport.resume_reading()
+                self.data_received(early)
+
     async def receive(self) -> Any:
         """Return the next event; uvicorn listens again after it, whatever waits to be read."""
         message = await super().receive()
@@ -298,28 +234,6 @@ class _Events:
         self.put_nowait = take
 
 
-class _Requests(h11.Connection):
-    """HTTP's events, of which a body has not too many: each costs more than its bytes."""
-
-    def __init__(self, bounds: Bounds) -> None:
-        super().__init__(h11.SERVER, bounds.header_bytes)
-        self._most = bounds.chunks
-        self._chunks = 0
-
-    def next_event(self) -> Any:
-        event = super().next_event()
-        if isinstance(event, h11.Data):
-            self._chunks += 1
-            if self._chunks > self._most:
-                raise h11.RemoteProtocolError("too many chunks")
-        elif isinstance(event, h11.Request):
-            self._chunks = 0
-            lengths = {name for name, _ in event.headers} & _LENGTHS
-            if len(lengths) > 1:  # RFC 9112, 6.1: no two servers must read it differently
-                raise h11.RemoteProtocolError("two ways to tell a body's length")
-        return event
-
-
 class _Frames(ServerProtocol):
     """A WebSocket's frames, of which a message, a second and a read have not too many.
 
@@ -340,6 +254,12 @@ class _Frames(ServerProtocol):
     def is_between(self) -> bool:
         """Whether nothing of a message has come that is not all there."""
         return self._left <= 0 and self._fragments == 0
+
+    def accept(self, request: Request) -> Response:
+        response = super().accept(request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            response.headers["Sec-WebSocket-Version"] = "13"  # RFC 6455, 4.2.2
+        return response
 
     def receive_data(self, data: bytes | bytearray) -> None:
         if self._is_shaken:

@@ -1,0 +1,1 @@
+"""Connections: HTTP and WebSockets as uvicorn has them, and what bounds each of them."""
