@@ -31,6 +31,7 @@ BENCHMARKS = (
     "descriptors",
     "steps",
     "vectors",
+    "cartpole",
     "imports",
     "churn",
     "kill",
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the run")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier run")
     parser.add_argument("--quick", action="store_true", help="only see that it works")
-    parser.add_argument("--install", action="store_true", help="`imports`: a fresh pip install")
+    parser.add_argument("--install", action="store_true", help="install what is compared with")
     return parser
 
 
@@ -111,6 +112,7 @@ def _run(name: str, plan: Plan) -> dict[str, Any]:
         "error": error,
         "figures": [figure.as_dict() for figure in group.figures],
         "series": group.series,
+        "absent": group.absent,
     }
 
 

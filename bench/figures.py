@@ -71,10 +71,12 @@ class Group:
     Args:
         figures: in the order of the table.
         series: curves for the plots, as (x, y) by name.
+        absent: what could not be measured, and why.
     """
 
     figures: list[Figure] = field(default_factory=list)
     series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
 
     def add(
         self,
@@ -93,11 +95,19 @@ class Group:
         self.figures.append(Figure(name, unit, samples, target, note, keep, at_least))
 
     def add_ratio(
-        self, name: str, over: Sequence[float], under: Sequence[float], note: str = ""
+        self,
+        name: str,
+        over: Sequence[float],
+        under: Sequence[float],
+        note: str = "",
+        target: float | None = None,
+        *,
+        at_least: bool = True,
     ) -> None:
         """Add `over / under`, taken pair by pair: a pair shares its moment on the machine."""
         pairs = zip(over, under, strict=True)
-        self.add(name, "ratio", [a / b for a, b in pairs], note=note)
+        ratios = [a / b for a, b in pairs]
+        self.add(name, "ratio", ratios, target, note, at_least=target is not None and at_least)
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:

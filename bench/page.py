@@ -75,6 +75,7 @@ def table(found: dict[str, Any], run: dict[str, Any]) -> str:
         f"{machine.in_words(run['machine'])}.",
         f"{run['started'][:16].replace('T', ' ')} UTC, commit {run['commit']}.",
         f"{report.in_words(found)}.",
+        *(f"{what}: {why}." for what, why in found.get("absent", {}).items()),
         "",
         "| figure | unit | n | median [min..max] | p99 | target | |",
         "|---|---|---:|---:|---:|---:|---|",

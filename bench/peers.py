@@ -44,7 +44,8 @@ class Server:
 
     def used_s(self) -> tuple[float, float]:
         """Return the processor time of the server, and of its descendants that live."""
-        return _cpu_s(self.pid), sum(_cpu_s(pid) for pid in processes.tree(self.pid))
+        below = processes.tree(self.pid)
+        return processes.cpu_s(self.pid), sum(processes.cpu_s(pid) for pid in below)
 
 
 @dataclass(frozen=True)
@@ -200,11 +201,3 @@ async def _process(
 
 def _content(descriptor: int) -> str:
     return os.pread(descriptor, _LOG_BYTES, 0).decode(errors="replace")
-
-
-def _cpu_s(pid: int) -> float:
-    """Return the processor time of a process and all its threads; 0 of one that is gone."""
-    try:
-        return time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3), as glibc makes it
-    except OSError:
-        return 0.0

@@ -22,7 +22,8 @@ class Plan:
 
     Args:
         quick: enough samples to see that it works, too few to say anything.
-        install: also make a fresh virtual environment, which takes long.
+        install: also install others' libraries that are not there, each into a virtual
+            environment of its own, and this one into a fresh one; which takes long.
     """
 
     quick: bool = False
@@ -81,3 +82,15 @@ class Env:
 '''
 NUMPY = f"import numpy\n{NATIVE}"
 ACTION = {"add": 1}
+CARTPOLE = '''"""CartPole, as Gymnasium has it."""
+import gymnasium
+
+class Env:
+    def reset(self) -> None: ...
+
+    def step(self, action: int) -> None: ...
+
+    @staticmethod
+    def gymnasium_env():
+        return gymnasium.make("CartPole-v1")
+'''

@@ -43,6 +43,8 @@ def print_benchmark(
     console.print(in_words(found), style="dim", highlight=False)
     if found["error"]:
         console.print(f"failed: {found['error']}", style="red", markup=False)
+    for what, why in found.get("absent", {}).items():  # runs of before have none of these
+        console.print(f"{what}: {why}", style="yellow", markup=False, highlight=False)
     if not found["figures"]:
         return
     table = Table("figure", "unit", box=None, pad_edge=False, header_style="dim")

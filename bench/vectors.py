@@ -17,7 +17,7 @@ import gymnasium
 
 import envhub
 from bench.figures import Group
-from bench.plan import Plan, environments
+from bench.plan import CARTPOLE, Plan, environments
 from envhub.hub import make
 
 DEADLINE_S = 1200.0
@@ -26,18 +26,6 @@ _STEPS = 20_000  # of environments, in a burst
 _QUICK_STEPS = 2_000
 _MOST_PROCESSES = 64  # of AsyncVectorEnv, which has one for each environment
 _OURS, _SYNC, _ASYNC = "envhub, strict", "SyncVectorEnv", "AsyncVectorEnv"
-_CARTPOLE = '''"""CartPole, as Gymnasium has it."""
-import gymnasium
-
-class Env:
-    def reset(self) -> None: ...
-
-    def step(self, action: int) -> None: ...
-
-    @staticmethod
-    def gymnasium_env():
-        return gymnasium.make("CartPole-v1")
-'''
 
 Vector = gymnasium.vector.VectorEnv[Any, Any, Any]
 
@@ -45,7 +33,7 @@ Vector = gymnasium.vector.VectorEnv[Any, Any, Any]
 async def run(plan: Plan) -> Group:
     """Measure, and return the figures."""
     group = Group()
-    with environments(cartpole=_CARTPOLE) as folder, ExitStack() as stack:
+    with environments(cartpole=CARTPOLE) as folder, ExitStack() as stack:
         stack.callback(make.close_hubs)
         for size in _SIZES:
             _measure(plan, group, size, folder)

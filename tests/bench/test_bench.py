@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import hostile, page, peers, remote, report
+from bench import cartpole, hostile, page, peers, remote, report
 from bench.figures import Group, percentile
 from bench.ticks import ticks
 from envhub.errors import BuildFailed
@@ -18,7 +18,7 @@ from envhub.hub.environments import build, openenv
 
 REPOSITORY = Path(__file__).parents[2]
 SUMMARY = {"name", "unit", "n", "median", "min", "max", "p99", "target", "met", "note"}
-FOUND = {"purpose", "load", "contention", "took_s", "error", "figures", "series"}
+FOUND = {"purpose", "load", "contention", "took_s", "error", "figures", "series", "absent"}
 
 
 def bench(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
@@ -77,6 +77,21 @@ def test_neighbours_are_measured_beside_every_kind_of_harm(tmp_path: Path) -> No
         "mix of all ÷ quiet: p99 of a step",
         "at full speed, mix of all ÷ quiet: p99 of a step",
     ]
+
+
+def test_cartpole_is_measured_beside_everybody_who_is_installed(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    done = bench("cartpole", "--quick", "--json", str(path))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = report.read(path)["benchmarks"]["cartpole"]
+    names = {figure["name"] for figure in found["figures"]}
+    for way in cartpole.WAYS:  # all of Gymnasium's ways, and each library or why it is absent
+        is_there = f"CartPole, 64 at once, {way.name}" in names
+        assert is_there is (way.name not in found["absent"])
+        assert is_there or (way.library and found["absent"][way.name])
+    targets = [figure["target"] for figure in found["figures"] if figure["target"]]
+    assert {14.0, 1.8} <= set(targets)
 
 
 @pytest.mark.timeout(1800)
