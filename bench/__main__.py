@@ -37,6 +37,7 @@ BENCHMARKS = (
     "kill",
     "neighbours",
     "remote",
+    "sessions",
 )
 _RESULTS = REPOSITORY / "bench" / "results"
 

@@ -1,4 +1,4 @@
-"""The programs of the benchmark `remote`: servers, and clients that are told what to do.
+"""The programs of `remote`, `sessions` and `storm`: servers, and clients that are told.
 
 Each is a process of its own. What they use of the processors is asked of the kernel.
 """
@@ -9,24 +9,29 @@ import asyncio
 import json
 import os
 import re
+import resource
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import processes
+from bench.figures import percentile
 from bench.plan import ENVS, REPOSITORY
 from envhub.hub.environments import build, openenv
 
 OPENENV = REPOSITORY / "bench" / "openenv"
 OPENENV_ECHO = OPENENV / "echo_env"
+OPENENV_WAIT = OPENENV / "wait_env"
 _START_S = 120.0
 _LOG_BYTES = 64 * 1024
 _LINE_BYTES = 256 * 1024 * 1024  # the times of a million steps
+_SAMPLE = 40  # of the sessions' processes, whose memory is looked at
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
 
 
@@ -47,6 +52,16 @@ class Server:
         below = processes.tree(self.pid)
         return processes.cpu_s(self.pid), sum(processes.cpu_s(pid) for pid in below)
 
+    def memory_mb(self, but: frozenset[int] = frozenset()) -> float:
+        """Return the memory (PSS) of the server, and of its descendants but some.
+
+        Of very many, some are looked at, and the others taken to be like them.
+        """
+        below = [pid for pid in processes.tree(self.pid) if pid not in but]
+        found = [processes.pss(pid) for pid in below[:: max(1, len(below) // _SAMPLE)]]
+        each = statistics.mean(found) if found else 0.0
+        return (processes.pss(self.pid) + each * len(below)) / 1e6
+
 
 @dataclass(frozen=True)
 class Played:
@@ -58,6 +73,8 @@ class Played:
         server_us: of the processor by the server, for each step.
         sessions_us: by the sessions' processes.
         client_us: by the client.
+        refused: sessions that could not be opened.
+        memory_mb: by how much the server and its processes grew, for each session.
     """
 
     times: list[float]
@@ -65,11 +82,22 @@ class Played:
     server_us: float
     sessions_us: float
     client_us: float
+    refused: int
+    memory_mb: float
 
     @property
     def rate(self) -> float:
         """Steps in a second."""
         return len(self.times) / self.took_s
+
+    @property
+    def serving_us(self) -> float:
+        """Processor time of the server's side, for each step."""
+        return self.server_us + self.sessions_us
+
+    def percentile(self, percent: float) -> float:
+        """Return that percentile of the times."""
+        return percentile(self.times, percent)
 
 
 class Client:
@@ -81,8 +109,11 @@ class Client:
 
     async def play(self, sessions: int, warm_s: float, play_s: float) -> Played:
         """Open sessions, step them for a while, and close them."""
-        await self._ask({"open": sessions})
+        were = frozenset(processes.tree(self._server.pid))
+        had_mb = self._server.memory_mb(but=were)
+        opened = await self._ask({"open": sessions})
         await self._ask({"play": warm_s})
+        has_mb = self._server.memory_mb(but=were)
         before = self._server.used_s()
         told = await self._ask({"play": play_s})
         after = self._server.used_s()
@@ -90,7 +121,13 @@ class Client:
         steps = len(told["times"])
         server, others = ((b - a) * 1e6 / steps for a, b in zip(before, after, strict=True))
         return Played(
-            told["times"], told["took_s"], server, others, told["cpu_s"] * 1e6 / steps
+            told["times"],
+            told["took_s"],
+            server,
+            others,
+            told["cpu_s"] * 1e6 / steps,
+            opened["refused"],
+            (has_mb - had_mb) / sessions,
         )
 
     async def _ask(self, what: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,19 +152,32 @@ async def openenv_python() -> str:
 
 
 @asynccontextmanager
-async def openenv_server(python: str, core: int | None = None) -> AsyncIterator[Server]:
+async def openenv_server(
+    python: str, core: int | None = None, folder: Path = OPENENV_ECHO
+) -> AsyncIterator[Server]:
     """Hold OpenEnv's own server, without its web page, which is none of a step."""
-    line = [python, "-m", "uvicorn", "echo_env.server.app:app", "--port", "0"]
+    line = [python, "-m", "uvicorn", f"{folder.name}.server.app:app", "--port", "0"]
     variables = {"PYTHONPATH": str(OPENENV), "ENABLE_WEB_INTERFACE": "false"}
     async with _server(line, variables, r"running on (http://\S+)", core) as server:
         yield server
 
 
 @asynccontextmanager
-async def our_server(folder: Path, core: int | None = None) -> AsyncIterator[Server]:
-    """Hold `envhub serve` with the folder's environment native, echo, and OpenEnv's echo."""
-    folders = (str(folder / "native"), str(ENVS / "echo"), str(OPENENV_ECHO))
-    line = [sys.executable, "-m", "envhub", "serve", "--port", "0", *folders]
+async def our_server(
+    folder: Path, core: int | None = None, options: Sequence[str] = ()
+) -> AsyncIterator[Server]:
+    """Hold `envhub serve` with the folder's environment native, echo, and OpenEnv's two."""
+    folders = (folder / "native", ENVS / "echo", OPENENV_ECHO, OPENENV_WAIT)
+    line = [sys.executable, "-m", "envhub", "serve", "--port", "0", *options]
+    line += map(str, folders)
+    async with _server(line, {}, r"listening on (http://\S+)", core) as server:
+        yield server
+
+
+@asynccontextmanager
+async def echo_server(core: int | None = None) -> AsyncIterator[Server]:
+    """Hold a WebSocket server that says back what it is told, and does nothing else."""
+    line = [sys.executable, "-m", "bench.echo_server"]
     async with _server(line, {}, r"listening on (http://\S+)", core) as server:
         yield server
 
@@ -189,7 +239,7 @@ async def _process(
         stdout=asyncio.subprocess.PIPE if log is None else log,
         stderr=log,
         limit=_LINE_BYTES,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        preexec_fn=lambda: _prepare(cores),
     )
     try:
         yield process
@@ -197,6 +247,12 @@ async def _process(
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+def _prepare(cores: set[int]) -> None:
+    os.sched_setaffinity(0, cores)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # thousands of connections
 
 
 def _content(descriptor: int) -> str:

@@ -9,13 +9,16 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import uvloop
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as websocket
 
 import envhub
 from bench.plan import ACTION
-from bench.playing import Echoed, Player, each, obey
+from bench.playing import Echoed, Player, each, obey, some_at_once
 
 _FIRST = 16
 
@@ -51,48 +54,45 @@ class _Said:
 Script = _Counted | _Said
 
 
-class EnvClients:
-    """A connection a session, over OpenEnv's protocol."""
+class _WebSocket:
+    """A connection that says back what it is told, as if it were a session."""
 
-    def __init__(self, url: str, environment: str) -> None:
-        self._url = f"{url}/envs/{environment}"
-        self._environment = environment
-        self._stack = AsyncExitStack()
-        self._steps: list[Callable[[], Awaitable[None]]] = []
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self.close = connection.close
 
-    async def open(self, sessions: int) -> None:
-        """Open so many sessions, and reset them."""
-        for number in range(sessions):
-            env = await self._stack.enter_async_context(envhub.EnvClient(self._url))
-            await env.reset()
-            self._steps.append(_steps(env, _script(self._environment, number)))
+    async def reset(self) -> None:
+        pass
 
-    async def play(self, until: float) -> list[float]:
-        """Step each in a task of its own."""
-        return await each(self._steps, until)
-
-    async def close(self) -> None:
-        """Close them."""
-        self._steps.clear()
-        await self._stack.aclose()
+    async def step(self, action: dict[str, str]) -> SimpleNamespace:
+        await self._connection.send(action["message"])
+        heard = await self._connection.recv()
+        return SimpleNamespace(observation=SimpleNamespace(message=heard))
 
 
-class Multiplexed:
-    """One connection for all sessions, each of them stepped by a task of its own."""
+class _Each:
+    """Sessions that are stepped by a task each."""
 
     def __init__(self, url: str, environment: str) -> None:
         self._url = url
         self._environment = environment
         self._stack = AsyncExitStack()
-        self._sessions: dict[envhub.RemoteSession, Script] = {}
+        self._sessions: dict[Any, Script] = {}
 
-    async def open(self, sessions: int) -> None:
-        """Open so many sessions, and reset them."""
-        self.hub = await self._stack.enter_async_context(envhub.connect(self._url))
-        for number in range(sessions):
-            env = await self._stack.enter_async_context(self.hub.session(self._environment))
-            await env.reset()
-            self._sessions[env] = _script(self._environment, number)
+    async def open(self, sessions: int) -> int:
+        """Open so many sessions, and reset them; return how many were refused."""
+        opened = await some_at_once(self._open for _ in range(sessions))
+        there = [env for env in opened if env is not None]
+        self._sessions = {env: _script(self._environment, at) for at, env in enumerate(there)}
+        return sessions - len(there)
+
+    async def _open(self) -> Any:
+        env = await self._opened()
+        await env.reset()
+        return env
+
+    async def _opened(self) -> Any:
+        raise NotImplementedError
 
     async def play(self, until: float) -> list[float]:
         """Step each in a task of its own."""
@@ -100,8 +100,47 @@ class Multiplexed:
 
     async def close(self) -> None:
         """Close them."""
+        closes = [getattr(env, "aclose", None) or env.close for env in self._sessions]
+        await some_at_once(closes)
         self._sessions.clear()
         await self._stack.aclose()
+
+
+class EnvClients(_Each):
+    """A connection a session, over OpenEnv's protocol."""
+
+    async def _opened(self) -> Any:
+        env = envhub.EnvClient(f"{self._url}/envs/{self._environment}")
+        await env.connect()
+        return env
+
+
+class Connections(_Each):
+    """A connection a session, over our own."""
+
+    async def _opened(self) -> Any:
+        hub = await self._stack.enter_async_context(envhub.connect(self._url))
+        return await hub.open(self._environment)
+
+
+class WebSockets(_Each):
+    """A connection each, and nothing behind it but an echo."""
+
+    async def _opened(self) -> Any:
+        address = self._url.replace("http", "ws", 1)
+        return _WebSocket(await self._stack.enter_async_context(websocket(address)))
+
+
+class Multiplexed(_Each):
+    """One connection for all sessions, each of them stepped by a task of its own."""
+
+    async def open(self, sessions: int) -> int:
+        """Open so many sessions, and reset them; return how many were refused."""
+        self.hub = await self._stack.enter_async_context(envhub.connect(self._url))
+        return await super().open(sessions)
+
+    async def _opened(self) -> Any:
+        return await self.hub.open(self._environment)
 
 
 class Batched(Multiplexed):
@@ -143,6 +182,8 @@ class FirstReady(Multiplexed):
 
 HOWS: dict[str, Callable[[str, str], Player]] = {
     "env-clients": EnvClients,
+    "connections": Connections,
+    "websockets": WebSockets,
     "multiplexed": Multiplexed,
     "batched": Batched,
     "first-ready": FirstReady,

@@ -1,4 +1,4 @@
-"""A client program of the benchmark `remote`: told by lines on its standard input what to do.
+"""A client program of `remote` and `sessions`: told by lines on its standard input what to do.
 
 Standard library only, for it also runs where OpenEnv is installed and envhub is not. Each line
 is a JSON object, and so is each answer: `{"open": N}` opens and resets N sessions,
@@ -13,14 +13,17 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+_AT_ONCE = 32
+T = TypeVar("T")
 
 
 class Player(Protocol):
     """What plays, and how."""
 
-    async def open(self, sessions: int) -> None:
-        """Open so many sessions, and reset them."""
+    async def open(self, sessions: int) -> int:
+        """Open so many sessions, and reset them; return how many were refused."""
         ...
 
     async def play(self, until: float) -> list[float]:
@@ -39,7 +42,7 @@ async def obey(player: Player) -> None:
         answer: dict[str, Any] = {}
         match json.loads(line):
             case {"open": sessions}:
-                await player.open(sessions)
+                answer = {"refused": await player.open(sessions)}
             case {"play": seconds}:
                 began, used = time.perf_counter(), time.process_time()
                 times = await player.play(began + seconds)
@@ -68,6 +71,25 @@ async def each(steps: Iterable[Callable[[], Awaitable[None]]], until: float) -> 
         for step in steps:
             tasks.create_task(run(step))
     return times
+
+
+async def some_at_once(jobs: Iterable[Callable[[], Awaitable[T]]]) -> list[T | None]:
+    """Do all of these, some at a time; return what came of each, None of one that failed."""
+    found: list[T | None] = []
+    left = iter(jobs)
+
+    async def work() -> None:
+        for job in left:
+            try:
+                found.append(await job())
+            except Exception as error:
+                print(f"failed: {type(error).__name__}: {error}", file=sys.stderr)
+                found.append(None)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(_AT_ONCE):
+            tasks.create_task(work())
+    return found
 
 
 class Echoed:

@@ -136,6 +136,14 @@ def rollup(pid: int) -> dict[str, int]:
     return {name.rstrip(":"): int(value) * 1024 for name, value in pairs}
 
 
+def pss(pid: int) -> int:
+    """Return the process's share of memory in bytes; 0 of one that is gone."""
+    try:
+        return rollup(pid)["Pss"]
+    except (OSError, KeyError):
+        return 0
+
+
 def descriptors() -> int:
     """Return how many descriptors this process has open."""
     return len(os.listdir("/proc/self/fd")) - 1  # the listing's own

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import peers
-from bench.figures import Group, percentile
+from bench.figures import Group
 from bench.peers import Client, Played
 from bench.plan import NATIVE, Plan, environments
 
@@ -26,8 +26,9 @@ STOCK = f"{SESSIONS} sessions, OpenEnv's server and client"
 PROGRAMS = ("the server", "the sessions' processes", "the client")
 _ONE = "1 session, one core"
 _ONE_STOCK = f"{_ONE}, OpenEnv's server and client"
-_MULTIPLEXED_TARGET, _BATCHED_TARGET = 8.0, 10.0
+_CONNECTIONS_TARGET, _MULTIPLEXED_TARGET, _BATCHED_TARGET = 4.0, 8.0, 10.0
 _FOLDER, _ECHO, _NATIVE = "openenv_echo", "echo", "native"
+WEBSOCKET = "websocket"
 _ROUNDS = 10
 _PLAY_S, _QUICK_PLAY_S = 1.0, 0.05
 _WARM_S = 0.2
@@ -39,15 +40,18 @@ class Pair:
 
     Args:
         name: in the table.
-        environment: its name on our server; "" on OpenEnv's.
+        environment: its name on our server; "" on OpenEnv's; or WEBSOCKET, for none at all.
         how: of `bench.player.HOWS`; or the event loop that OpenEnv's client runs on.
-        target: of its rate, over that of STOCK.
+        target: of its rate over that of STOCK; of one session, of the stock p50 over its own.
+        cpu_target: of one session, of the stock server's processor time over its server's and
+            its sessions' together.
     """
 
     name: str
     environment: str
     how: str
     target: float | None = None
+    cpu_target: float | None = None
 
     @property
     def is_one(self) -> bool:
@@ -61,18 +65,24 @@ def _pairs() -> Iterator[Pair]:
     yield Pair(f"{STOCK} on uvloop", "", "uvloop")
     yield Pair(f"{many}, envhub, OpenEnv's folder and client", _FOLDER, "asyncio")
     yield Pair(f"{many}, envhub, EnvClient, echo", _ECHO, "env-clients")
+    over = f"{many}, envhub.connect"
     for environment in (_ECHO, _NATIVE):
-        goals = (_MULTIPLEXED_TARGET, _BATCHED_TARGET) if environment == _ECHO else (None,) * 2
-        over = f"{many}, envhub.connect"
-        yield Pair(f"{over}, a task each, {environment}", environment, "multiplexed", goals[0])
-        yield Pair(f"{over}, batch, {environment}", environment, "batched", goals[1])
+        each = f"{over}, a connection each, {environment}"
+        yield Pair(each, environment, "connections", _CONNECTIONS_TARGET)
+        multiplexed = f"{over}, a task each, {environment}"
+        yield Pair(multiplexed, environment, "multiplexed", _MULTIPLEXED_TARGET)
+        yield Pair(f"{over}, batch, {environment}", environment, "batched", _BATCHED_TARGET)
         yield Pair(f"{over}, first 16 of batch, {environment}", environment, "first-ready")
-    yield Pair(f"{many}, envhub.connect, batch, OpenEnv's folder", _FOLDER, "batched")
+    yield Pair(f"{over}, batch, OpenEnv's folder", _FOLDER, "batched")
+    yield Pair(f"{many}, a WebSocket echo, no environment", WEBSOCKET, "websockets")
     yield Pair(_ONE_STOCK, "", "asyncio")
-    yield Pair(f"{_ONE}, envhub, OpenEnv's folder and client", _FOLDER, "asyncio")
+    yield Pair(f"{_ONE}, envhub, OpenEnv's folder and client", _FOLDER, "asyncio", 2.0, 4.0)
+    yield Pair(f"{_ONE}, envhub, echo, OpenEnv's client", _ECHO, "asyncio", 2.0, 4.0)
     yield Pair(f"{_ONE}, envhub, EnvClient, echo", _ECHO, "env-clients")
+    yield Pair(f"{_ONE}, envhub.connect, OpenEnv's folder", _FOLDER, "multiplexed", 6.0)
     yield Pair(f"{_ONE}, envhub.connect, echo", _ECHO, "multiplexed")
-    yield Pair(f"{_ONE}, envhub.connect, native", _NATIVE, "multiplexed")
+    yield Pair(f"{_ONE}, envhub.connect, native", _NATIVE, "multiplexed", 8.0)
+    yield Pair(f"{_ONE}, a WebSocket echo, no environment", WEBSOCKET, "websockets")
 
 
 PAIRS = tuple(_pairs())
@@ -107,10 +117,11 @@ async def _clients(stack: AsyncExitStack, folder: Path) -> dict[str, Client]:
     for core in (None, max(os.sched_getaffinity(0))):
         stock = await stack.enter_async_context(peers.openenv_server(python, core))
         ours = await stack.enter_async_context(peers.our_server(folder, core))
+        echo = await stack.enter_async_context(peers.echo_server(core))
         for pair in PAIRS:
             if pair.is_one == (core is None):
                 continue
-            server = ours if pair.environment else stock
+            server = {"": stock, WEBSOCKET: echo}.get(pair.environment, ours)
             if pair.how in ("asyncio", "uvloop"):
                 path = f"/envs/{pair.environment}" if pair.environment else ""
                 client = peers.openenv_client(server, python, path, pair.how, core)
@@ -134,18 +145,20 @@ def _figures(found: dict[str, list[Played]]) -> Group:
         group.series[name] = [(float(at), rate) for at, rate in enumerate(rates)]
     for pair in PAIRS:
         if pair.is_one and pair.name != _ONE_STOCK:
-            p50 = [_p50(played) for played in found[pair.name]]
-            stock = [_p50(played) for played in found[_ONE_STOCK]]
-            group.add_ratio(f"{_ONE_STOCK} ÷ {pair.name[len(_ONE) + 2 :]}: p50", stock, p50)
+            _add_latency(group, pair, found[_ONE_STOCK], found[pair.name])
         elif pair.name != STOCK and not pair.is_one:
             rates, stock = (
                 [played.rate for played in found[name]] for name in (pair.name, STOCK)
             )
-            ratios = [a / b for a, b in zip(rates, stock, strict=True)]
             name = f"{pair.name} ÷ OpenEnv's server and client: rate"
-            group.add(name, "ratio", ratios, pair.target, at_least=True)
+            group.add_ratio(name, rates, stock, target=pair.target)
     return group
 
 
-def _p50(played: Played) -> float:
-    return percentile(played.times, 50)
+def _add_latency(group: Group, pair: Pair, stock: list[Played], found: list[Played]) -> None:
+    name = f"{_ONE_STOCK} ÷ {pair.name[len(_ONE) + 2 :]}"
+    over, under = ([played.percentile(50) for played in one] for one in (stock, found))
+    group.add_ratio(f"{name}: p50", over, under, target=pair.target)
+    over, under = ([played.serving_us for played in one] for one in (stock, found))
+    what = "processor time of the server and the sessions' processes"
+    group.add_ratio(f"{name}: {what}", over, under, target=pair.cpu_target)

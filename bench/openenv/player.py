@@ -2,31 +2,36 @@
 
 import asyncio
 import sys
-from contextlib import AsyncExitStack
 
 import uvloop
 from echo_env import EchoAction, EchoEnv
 
-from bench.playing import Echoed, each, obey
+from bench.playing import Echoed, each, obey, some_at_once
 
 
 class Player:
     def __init__(self, url):
         self._url = url
+        self._sessions = []
 
     async def open(self, sessions):
-        self._stack = AsyncExitStack()
-        self._steps = []
-        for number in range(sessions):
-            env = await self._stack.enter_async_context(EchoEnv(base_url=self._url))
-            await env.reset()
-            self._steps.append(_steps(env, Echoed(number)))
+        opened = await some_at_once(self._open for _ in range(sessions))
+        self._sessions = [env for env in opened if env is not None]
+        return sessions - len(self._sessions)
+
+    async def _open(self):
+        env = EchoEnv(base_url=self._url)
+        await env.connect()
+        await env.reset()
+        return env
 
     async def play(self, until):
-        return await each(self._steps, until)
+        steps = (_steps(env, Echoed(at)) for at, env in enumerate(self._sessions))
+        return await each(steps, until)
 
     async def close(self):
-        await self._stack.aclose()
+        await some_at_once(env.close for env in self._sessions)
+        self._sessions.clear()
 
 
 def _steps(env, echoed):

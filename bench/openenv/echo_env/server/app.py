@@ -10,5 +10,5 @@ app = create_app(
     EchoAction,
     EchoObservation,
     env_name="openenv_echo",
-    max_concurrent_envs=128,
+    max_concurrent_envs=100_000,
 )
