@@ -38,6 +38,7 @@ BENCHMARKS = (
     "neighbours",
     "remote",
     "sessions",
+    "storm",
 )
 _RESULTS = REPOSITORY / "bench" / "results"
 

@@ -105,19 +105,19 @@ class Client:
 
     def __init__(self, process: asyncio.subprocess.Process, server: Server) -> None:
         self._process = process
-        self._server = server
+        self.server = server
 
     async def play(self, sessions: int, warm_s: float, play_s: float) -> Played:
         """Open sessions, step them for a while, and close them."""
-        were = frozenset(processes.tree(self._server.pid))
-        had_mb = self._server.memory_mb(but=were)
-        opened = await self._ask({"open": sessions})
-        await self._ask({"play": warm_s})
-        has_mb = self._server.memory_mb(but=were)
-        before = self._server.used_s()
-        told = await self._ask({"play": play_s})
-        after = self._server.used_s()
-        await self._ask({"close": True})
+        were = frozenset(processes.tree(self.server.pid))
+        had_mb = self.server.memory_mb(but=were)
+        opened = await self.tell({"open": sessions})
+        await self.tell({"play": warm_s})
+        has_mb = self.server.memory_mb(but=were)
+        before = self.server.used_s()
+        told = await self.tell({"play": play_s})
+        after = self.server.used_s()
+        await self.tell({"close": True})
         steps = len(told["times"])
         server, others = ((b - a) * 1e6 / steps for a, b in zip(before, after, strict=True))
         return Played(
@@ -130,7 +130,8 @@ class Client:
             (has_mb - had_mb) / sessions,
         )
 
-    async def _ask(self, what: Mapping[str, Any]) -> dict[str, Any]:
+    async def tell(self, what: Mapping[str, Any]) -> dict[str, Any]:
+        """Tell it something; return its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{json.dumps(what)}\n".encode())
@@ -211,6 +212,15 @@ async def openenv_client(
 
 
 @asynccontextmanager
+async def storm_client(server: Server, python: str, path: str = "") -> AsyncIterator[Client]:
+    """Hold the client of `storm`, in a Python with OpenEnv and what that needs in it."""
+    address = f"{server.url.replace('http', 'ws', 1)}{path}/ws"
+    line = [python, str(OPENENV / "storm.py"), address]
+    async with _process(line, {}) as process:
+        yield Client(process, server)
+
+
+@asynccontextmanager
 async def _server(
     line: list[str], variables: Mapping[str, str], ready: str, core: int | None
 ) -> AsyncIterator[Server]:
@@ -226,7 +236,10 @@ async def _server(
 
 @asynccontextmanager
 async def _process(
-    line: list[str], variables: Mapping[str, str], core: int | None, log: int | None = None
+    line: list[str],
+    variables: Mapping[str, str],
+    core: int | None = None,
+    log: int | None = None,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Hold a program; what it is told and says are pipes, unless there is a log."""
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
