@@ -1,6 +1,6 @@
 """What steps are compared with: the least that Python can do between two processes.
 
-`python -m bench.floors pipe|socket FD` is the other end: it sends back what it is sent.
+`python -m bench.floors pipe|socket|framed FD` is the other end: it sends back what it is sent.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import multiprocessing
 import multiprocessing.connection
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from bench.plan import ACTION, REPOSITORY
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder()
+_LENGTH = struct.Struct(">I")
 _TIMEOUT_S = 30.0
 
 
@@ -72,6 +74,45 @@ class SocketEcho:
         return times
 
 
+class FramedEcho:
+    """A Unix stream socket to a process that answers: msgspec both ways, a length before each.
+
+    What a session would cost that is nothing but its own wire: a stream knows no packets.
+    """
+
+    def __init__(self, ours: socket.socket) -> None:
+        self._socket = ours
+
+    async def burst(self, count: int) -> list[float]:
+        """Make `count` blocking round trips; return what each took, in µs."""
+        self._socket.settimeout(_TIMEOUT_S)
+        held = bytearray()
+        times = []
+        for _ in range(count):
+            start = time.perf_counter()
+            _send(self._socket, ACTION)
+            _receive(self._socket, held)
+            times.append((time.perf_counter() - start) * 1e6)
+        return times
+
+
+def _send(to: socket.socket, message: Any) -> None:
+    said = _ENCODER.encode(message)
+    to.sendall(_LENGTH.pack(len(said)) + said)
+
+
+def _receive(of: socket.socket, held: bytearray) -> Any:
+    """Return the next message; raise EOFError at the end."""
+    while len(held) < 4 or len(held) < 4 + _LENGTH.unpack_from(held)[0]:
+        if not (data := of.recv(65536)):
+            raise EOFError
+        held += data
+    end = 4 + _LENGTH.unpack_from(held)[0]
+    said = bytes(held[4:end])
+    del held[:end]
+    return _DECODER.decode(said)
+
+
 @contextmanager
 def pipe_echo() -> Iterator[PipeEcho]:
     """Hold a process that echoes over a Pipe."""
@@ -93,6 +134,16 @@ def socket_echo() -> Iterator[SocketEcho]:
 
 
 @contextmanager
+def framed_echo() -> Iterator[FramedEcho]:
+    """Hold a process that echoes over a stream socket, a length before each message."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, _other_end("framed", theirs.fileno()):
+        theirs.close()
+        yield FramedEcho(ours)
+        ours.close()
+
+
+@contextmanager
 def _other_end(kind: str, descriptor: int) -> Iterator[None]:
     line = [sys.executable, "-m", "bench.floors", kind, str(descriptor)]
     process = subprocess.Popen(line, pass_fds=[descriptor], cwd=REPOSITORY)
@@ -110,6 +161,14 @@ def _serve(kind: str, descriptor: int) -> None:
             try:
                 while True:
                     pipe.send(pipe.recv())
+            except EOFError:
+                return
+    if kind == "framed":
+        held = bytearray()
+        with socket.socket(fileno=descriptor) as peer:
+            try:
+                while True:
+                    _send(peer, _receive(peer, held))
             except EOFError:
                 return
     with socket.socket(fileno=descriptor) as peer:

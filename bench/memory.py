@@ -21,7 +21,8 @@ from envhub.hub.session import Session
 
 DEADLINE_S = 1200.0
 TARGET_MB = 2.0
-_SESSIONS = 1000
+_SESSIONS, _MANY = 1000, 4000
+_MANY_TARGET_GB = 8.0
 _SAMPLE = 60
 _LEAST_FOR_REAL = 50  # below, the machine's own noise is larger than the sessions
 _IN_FLIGHT = 4
@@ -37,6 +38,7 @@ async def run(plan: Plan) -> Group:
     await _measure(group, "echo", sessions, rounds, target=TARGET_MB)
     await _measure(group, "coding", sessions, rounds, target=TARGET_MB)
     await _measure(group, "coding", sessions, 1, agents=True)
+    await _measure(group, "echo", 100 if plan.quick else _MANY, 1, target=TARGET_MB, many=True)
     return group
 
 
@@ -47,6 +49,7 @@ async def _measure(
     rounds: int,
     *,
     agents: bool = False,
+    many: bool = False,
     target: float | None = None,
 ) -> None:
     what = f"{name} with an agent sandbox" if agents else name
@@ -72,11 +75,14 @@ async def _measure(
         real.append(used / sessions / _MB - moved / 2)
         drift.append(abs(moved))
         kernel.append((kernel_used - kernel_before) / sessions / _MB)
-        if not agents:
+        if not agents and not many:
             for kind, points in curves.items():
                 group.series[f"{what}, {kind}, round {at + 1}"] = points
     count = f"{what}, {sessions:,} sessions"
     group.add(f"{count}: real memory, each", "MB", real, target, "fall of MemAvailable")
+    if many:
+        total = [one * sessions * _MB / 1e9 for one in real]
+        group.add(f"{count}: real memory, all", "GB", total, _MANY_TARGET_GB)
     group.add(f"{count}: PSS, each", "MB", pss, target, "of a sample; without the kernel's")
     group.add(f"{count}: private dirty, each", "MB", private)
     group.add(f"{count}: kernel, each", "MB", kernel, note="slab, page tables, stacks, percpu")

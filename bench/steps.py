@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 
 import envhub
-from bench import floors
+from bench import floors, pinned
 from bench.figures import Group
 from bench.plan import ACTION, ENVS, NATIVE, Plan, environments
 from envhub.hub import make
@@ -27,6 +27,7 @@ from envhub.hub.session import Session
 DEADLINE_S = 900.0
 _SESSIONS = 64
 _BURST = 512
+_PINNED_TARGET = 1.3
 _LEAST_BURST = 32  # of one session among many
 _ACTIONS: dict[str, dict[str, Any]] = {"native": ACTION, "echo": {"message": "hello"}}
 _CALL = "plain function call"
@@ -62,7 +63,20 @@ async def run(plan: Plan) -> Group:
         group.add(f"{name}: one step", "µs", times[name], note=note)
         group.add(f"{name}: rate", "steps/s", rates[name])
     _add_ratios(group, medians, rates)
+    _add_pinned(group, await pinned.measured(plan.times(40)))
     return group
+
+
+def _add_pinned(group: Group, medians: dict[str, list[float]]) -> None:
+    """One core for the program, the session and the floor: no wake-up of another in it."""
+    for name, found in medians.items():
+        group.add(f"one core, {name}: p50 of one step", "µs", found)
+    for floor in (pinned.FRAMED, pinned.SOCKET):
+        for name in (pinned.NATIVE, pinned.ECHO):
+            is_promised = (name, floor) == (pinned.NATIVE, pinned.FRAMED)
+            target = _PINNED_TARGET if is_promised else None
+            ratio = f"one core, {name} ÷ {floor}"
+            group.add_ratio(ratio, medians[name], medians[floor], target=target, at_least=False)
 
 
 def _add_ratios(
