@@ -32,6 +32,7 @@ BENCHMARKS = (
     "steps",
     "vectors",
     "cartpole",
+    "actors",
     "imports",
     "churn",
     "kill",

@@ -8,8 +8,6 @@ import json
 import sys
 import time
 
-import numpy as np
-
 _WARM = 0.5  # of the seconds, before; what slept or was stopped wakes in them
 _LEAST = 2  # steps of them all
 
@@ -92,22 +90,25 @@ def steps(env, actions, seconds):
     return done, time.perf_counter() - began
 
 
-def main(way, size, told=""):
-    env = WAYS[way](int(size), told)
+def play(env, size, actions):
+    """Say that it can begin, and step when and as long as it is told to."""
     try:
         env.reset()
-        # drawn before, so that no draw is measured
-        actions = np.random.default_rng(1).integers(0, 2, (64, int(size))).astype(np.int32)
         print(json.dumps({"ready": True}), flush=True)
         for line in sys.stdin:
             seconds = float(line)
             warm, _ = steps(env, actions, seconds * _WARM)
             done, took = steps(env, actions, seconds)
-            answer = {"rate": done * int(size) / took, "steps": (warm + done) * int(size)}
+            answer = {"rate": done * size / took, "steps": (warm + done) * size}
             print(json.dumps(answer), flush=True)
     finally:
         env.close()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    import numpy as np
+
+    way, number, *told = sys.argv[1:]
+    # drawn before, so that no draw is measured
+    drawn = np.random.default_rng(1).integers(0, 2, (64, int(number))).astype(np.int32)
+    play(WAYS[way](int(number), *told), int(number), drawn)
