@@ -2,7 +2,8 @@
 
 Without names, all of them, one after the other. The run is written to bench/results/ or to
 FILE; `python -m bench.page FILE` puts it into docs/performance.md. A missed target is a
-figure and no failure: the exit code is 1 only when a benchmark could not finish.
+figure and no failure: the exit code is 1 when a benchmark could not finish, and 3 when, with
+--compare, some figure is worse than in the earlier run.
 """
 
 from __future__ import annotations
@@ -72,12 +73,13 @@ def main(arguments: list[str] | None = None) -> int:
         report.print_benchmark(console, name, found, run)
     if plan.quick:
         console.print("\n--quick: too few samples to say anything", style="yellow")
-    if earlier is not None:
-        report.print_comparison(console, run, earlier)
+    worse = report.print_comparison(console, run, earlier) if earlier is not None else []
     path = options.json or _RESULTS / f"{now:%Y%m%d-%H%M%S}.json"
     report.write(run, path)
     console.print(f"\nwritten to {path}", style="dim")
-    return 1 if any(found["error"] for found in run["benchmarks"].values()) else 0
+    if any(found["error"] for found in run["benchmarks"].values()):
+        return 1
+    return 3 if worse else 0
 
 
 def _parser() -> argparse.ArgumentParser:

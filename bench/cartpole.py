@@ -51,11 +51,15 @@ class Goal:
         name: of those ways together.
         ways: their names.
         targets: by size.
+        ours: what is compared with it.
+        what: ours is, for people.
     """
 
     name: str
     ways: tuple[str, ...]
     targets: dict[int, float] = field(default_factory=dict)
+    ours: str = OURS
+    what: str = ""
 
 
 _PUFFERS = ("PufferLib, 1 process", "PufferLib, 2 processes")
@@ -131,10 +135,10 @@ def _add(group: Group, size: int, turns: dict[str, list[Turn]]) -> None:
     for name, found in turns.items():
         used = [turn.cpu_us for turn in found]
         group.add(f"{at_once}, {name}: processor time of all, each step", "µs", used)
-    ours = [turn.rate for turn in turns[OURS]]
     for goal in GOALS:
         there = [turns[name] for name in goal.ways if name in turns]
-        if there:
+        if there and goal.ours in turns:
+            ours = [turn.rate for turn in turns[goal.ours]]
             fastest = [max(turn.rate for turn in round_) for round_ in zip(*there, strict=True)]
-            name = f"{at_once}: {OURS} ÷ {goal.name}"
+            name = f"{at_once}: {goal.ours} ÷ {goal.name}"
             group.add_ratio(name, ours, fastest, target=goal.targets.get(size))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine, plots, report
+from bench.goals import GOALS
 from bench.plan import REPOSITORY
 
 _PAGE = REPOSITORY / "docs" / "performance.md"
@@ -28,6 +29,7 @@ def main(files: list[str]) -> int:
         print(f"bench.page: {error}", file=sys.stderr)
         return 2
     text = _PAGE.read_text()
+    text = _replaced(text, "goals", goals(runs, text))
     text = _replaced(text, "promises", promises(runs, text))
     for run in runs:
         for name, found in run["benchmarks"].items():
@@ -44,29 +46,62 @@ def main(files: list[str]) -> int:
     return 0
 
 
+def goals(runs: list[dict[str, Any]], before: str = "") -> str:
+    """Return what was to be reached as a Markdown table; arguments as of `promises`."""
+    latest = _latest(runs)
+    rows = {tuple(row.split("|")[1:3]): row for row in _rows("goals", before)}
+    lines = ["| what | against | measured | to reach | |", "|---|---|---:|---:|---|"]
+    for goal in GOALS:
+        found = latest.get(goal.benchmark)
+        figures = {figure["name"]: figure for figure in found["figures"]} if found else {}
+        if (figure := figures.get(goal.figure)) is not None:
+            held = report.target(figure) or "reported"
+            cells = (goal.what, goal.against, _median(figure), held, _met(figure))
+            lines.append(f"| {' | '.join(cells)} |")
+        else:
+            nothing = f"| {goal.what} | {goal.against} | not measured |  |  |"
+            was = rows.get((f" {goal.what} ", f" {goal.against} "), nothing)
+            lines.append(nothing if found else was)
+    return "\n".join(lines)
+
+
 def promises(runs: list[dict[str, Any]], before: str = "") -> str:
-    """Return every figure with a target as a Markdown table, the last run of each counting.
+    """Return every other figure with a target as a table, the last run of each counting.
 
     Args:
         runs: what was measured.
         before: the page, whose rows stay if they are of a benchmark that is not in the runs.
     """
-    latest = {name: found for run in runs for name, found in run["benchmarks"].items()}
+    latest = _latest(runs)
+    above = {f"{goal.benchmark}: {goal.figure}" for goal in GOALS}
     lines = ["| figure | median | target | |", "|---|---:|---:|---|"]
-    rows = re.search(_BETWEEN.format("promises"), before, re.DOTALL)
-    for row in rows[2].splitlines() if rows else ():
-        name, is_row, _ = row.removeprefix("| ").partition(": ")
-        if is_row and name not in latest:
+    for row in _rows("promises", before):
+        name, _, _ = row.removeprefix("| ").partition(": ")
+        if name not in latest and row.split(" | ")[0].removeprefix("| ") not in above:
             lines.append(row)
     for name, found in latest.items():
         for figure in found["figures"]:
-            if figure["target"] is not None:
-                what, unit = f"{name}: {figure['name']}", figure["unit"]
-                median = f"{report.number(figure['median'])} {unit}".strip()
-                lines.append(
-                    f"| {what} | {median} | {report.target(figure)} | {_met(figure)} |"
-                )
+            what = f"{name}: {figure['name']}"
+            if figure["target"] is not None and what not in above:
+                cells = (what, _median(figure), report.target(figure), _met(figure))
+                lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _latest(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: found for run in runs for name, found in run["benchmarks"].items()}
+
+
+def _rows(name: str, before: str) -> list[str]:
+    """Return the rows of a table on the page, without its head."""
+    found = re.search(_BETWEEN.format(name), before, re.DOTALL)
+    lines = found[2].splitlines() if found else []
+    return [line for line in lines if line.startswith("| ")][1:]
+
+
+def _median(figure: dict[str, Any]) -> str:
+    unit = "\N{MULTIPLICATION SIGN}" if figure["unit"] == "ratio" else f" {figure['unit']}"
+    return f"{report.number(figure['median'])}{unit}"
 
 
 def table(found: dict[str, Any], run: dict[str, Any]) -> str:

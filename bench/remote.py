@@ -23,9 +23,10 @@ from bench.plan import NATIVE, Plan, environments
 DEADLINE_S = 1800.0
 SESSIONS = 64
 STOCK = f"{SESSIONS} sessions, OpenEnv's server and client"
+SERVING = "processor time of the server and the sessions' processes"
 PROGRAMS = ("the server", "the sessions' processes", "the client")
 _ONE = "1 session, one core"
-_ONE_STOCK = f"{_ONE}, OpenEnv's server and client"
+ONE_STOCK = f"{_ONE}, OpenEnv's server and client"
 _CONNECTIONS_TARGET, _MULTIPLEXED_TARGET, _BATCHED_TARGET = 4.0, 8.0, 10.0
 _FOLDER, _ECHO, _NATIVE = "openenv_echo", "echo", "native"
 WEBSOCKET = "websocket"
@@ -75,7 +76,7 @@ def _pairs() -> Iterator[Pair]:
         yield Pair(f"{over}, first 16 of batch, {environment}", environment, "first-ready")
     yield Pair(f"{over}, batch, OpenEnv's folder", _FOLDER, "batched")
     yield Pair(f"{many}, a WebSocket echo, no environment", WEBSOCKET, "websockets")
-    yield Pair(_ONE_STOCK, "", "asyncio")
+    yield Pair(ONE_STOCK, "", "asyncio")
     yield Pair(f"{_ONE}, envhub, OpenEnv's folder and client", _FOLDER, "asyncio", 2.0, 4.0)
     yield Pair(f"{_ONE}, envhub, echo, OpenEnv's client", _ECHO, "asyncio", 2.0, 4.0)
     yield Pair(f"{_ONE}, envhub, EnvClient, echo", _ECHO, "env-clients")
@@ -144,8 +145,8 @@ def _figures(found: dict[str, list[Played]]) -> Group:
                 group.add(processor_time(name, who), "µs", used)
         group.series[name] = [(float(at), rate) for at, rate in enumerate(rates)]
     for pair in PAIRS:
-        if pair.is_one and pair.name != _ONE_STOCK:
-            _add_latency(group, pair, found[_ONE_STOCK], found[pair.name])
+        if pair.is_one and pair.name != ONE_STOCK:
+            _add_latency(group, pair, found[ONE_STOCK], found[pair.name])
         elif pair.name != STOCK and not pair.is_one:
             rates, stock = (
                 [played.rate for played in found[name]] for name in (pair.name, STOCK)
@@ -156,9 +157,8 @@ def _figures(found: dict[str, list[Played]]) -> Group:
 
 
 def _add_latency(group: Group, pair: Pair, stock: list[Played], found: list[Played]) -> None:
-    name = f"{_ONE_STOCK} ÷ {pair.name[len(_ONE) + 2 :]}"
+    name = f"{ONE_STOCK} ÷ {pair.name[len(_ONE) + 2 :]}"
     over, under = ([played.percentile(50) for played in one] for one in (stock, found))
     group.add_ratio(f"{name}: p50", over, under, target=pair.target)
     over, under = ([played.serving_us for played in one] for one in (stock, found))
-    what = "processor time of the server and the sessions' processes"
-    group.add_ratio(f"{name}: {what}", over, under, target=pair.cpu_target)
+    group.add_ratio(f"{name}: {SERVING}", over, under, target=pair.cpu_target)

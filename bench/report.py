@@ -13,6 +13,7 @@ from rich.table import Table
 from bench import machine
 
 FORMAT = 1
+_WORTH_A_WORD = 1.1  # of the earlier median
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -62,8 +63,14 @@ def print_benchmark(
     console.print(table)
 
 
-def print_comparison(console: Console, run: dict[str, Any], earlier: dict[str, Any]) -> None:
-    """Print the ratio of every median to that of an earlier run."""
+def print_comparison(
+    console: Console, run: dict[str, Any], earlier: dict[str, Any]
+) -> list[str]:
+    """Print the ratio of every median to that of an earlier run.
+
+    Returns:
+        The figures that are worse: by more than a tenth, and the spreads are apart.
+    """
     console.print()
     console.rule(f"[bold]compared[/]  with {earlier['started']}", align="left")
     if run["machine"] != earlier["machine"]:
@@ -71,26 +78,36 @@ def print_comparison(console: Console, run: dict[str, Any], earlier: dict[str, A
             f"another machine: {machine.in_words(earlier['machine'])}", style="yellow"
         )
     table = Table("figure", "unit", box=None, pad_edge=False, header_style="dim")
-    for column in ("earlier", "now", "now ÷ earlier", "spreads"):
+    for column in ("earlier", "now", "now ÷ earlier", "spreads", ""):
         table.add_column(column, justify="right")
     before = {
         (name, figure["name"]): figure
         for name, found in earlier["benchmarks"].items()
         for figure in found["figures"]
     }
+    judged: dict[str, list[str]] = {"": [], "better": [], "worse": []}
     for name, found in run["benchmarks"].items():
         for figure in found["figures"]:
             old = before.get((name, figure["name"]))
             if old is not None and old["median"]:
+                verdict = _verdict(old, figure)
+                judged[verdict].append(f"{name}: {figure['name']}")
+                color = {"worse": "red", "better": "green"}.get(verdict, "")
                 table.add_row(
                     f"{name}: {figure['name']}",
                     figure["unit"],
                     number(old["median"]),
                     number(figure["median"]),
                     f"{figure['median'] / old['median']:.2f}",
-                    _spreads(old, figure),
+                    "apart" if _are_apart(old, figure) else "overlap",
+                    f"[{color}]{verdict}[/]" if color else "",
                 )
     console.print(table)
+    counts = f"{len(judged['worse'])} worse, {len(judged['better'])} better"
+    console.print(f"\n{counts}, {len(judged[''])} as before", highlight=False)
+    for name in judged["worse"]:
+        console.print(f"worse: {name}", style="red", markup=False, highlight=False)
+    return judged["worse"]
 
 
 def in_words(found: dict[str, Any]) -> str:
@@ -133,7 +150,16 @@ def _held_to(figure: dict[str, Any]) -> str:
     return f"{target(figure)} {sign}"
 
 
-def _spreads(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Say whether the middle four fifths of both overlap: if so, it may be nothing."""
-    apart = old["p90"] < new["p10"] or new["p90"] < old["p10"]
-    return "apart" if apart else "overlap"
+def _are_apart(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Say whether the middle four fifths of both are apart: if not, it may be nothing."""
+    return bool(old["p90"] < new["p10"] or new["p90"] < old["p10"])
+
+
+def _verdict(old: dict[str, Any], new: dict[str, Any]) -> str:
+    ratio = new["median"] / old["median"]
+    if not _are_apart(old, new) or 1 / _WORTH_A_WORD <= ratio <= _WORTH_A_WORD:
+        return ""
+    if new["unit"] == "ratio" and new["target"] is None:
+        return ""  # which way is better it does not say
+    more_is_better = new.get("at_least") or new["unit"].endswith(("/s", "%"))
+    return "better" if (ratio > 1) is bool(more_is_better) else "worse"
