@@ -18,6 +18,15 @@ from bench.plan import REPOSITORY
 
 _PAGE = REPOSITORY / "docs" / "performance.md"
 _IMAGES = REPOSITORY / "docs" / "images"
+_PICTURES = {
+    "start": plots.draw_start,
+    "memory": plots.draw_memory,
+    "neighbours": plots.draw_neighbours,
+    "remote": plots.draw_remote,
+    "sessions": plots.draw_sessions,
+    "cartpole": plots.draw_cartpole,
+    "soak4096": plots.draw_soak,
+}
 _BETWEEN = r"(<!-- {} -->\n)(.*?)(<!-- end -->)"
 
 
@@ -34,14 +43,9 @@ def main(files: list[str]) -> int:
     for run in runs:
         for name, found in run["benchmarks"].items():
             text = _replaced(text, name, table(found, run))
-        if run["benchmarks"].get("start", {}).get("figures"):
-            plots.draw_start(run, _IMAGES / "start.png")
-        if run["benchmarks"].get("memory", {}).get("figures"):
-            plots.draw_memory(run, _IMAGES / "memory.png")
-        if run["benchmarks"].get("neighbours", {}).get("figures"):
-            plots.draw_neighbours(run, _IMAGES / "neighbours.png")
-        if run["benchmarks"].get("remote", {}).get("figures"):
-            plots.draw_remote(run, _IMAGES / "remote.png")
+        for name, draw in _PICTURES.items():
+            if run["benchmarks"].get(name, {}).get("figures"):
+                draw(run, _IMAGES / f"{name}.png")
     _PAGE.write_text(text)
     return 0
 

@@ -107,6 +107,11 @@ class Client:
         self._process = process
         self.server = server
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     async def play(self, sessions: int, warm_s: float, play_s: float) -> Played:
         """Open sessions, step them for a while, and close them."""
         were = frozenset(processes.tree(self.server.pid))

@@ -5,6 +5,7 @@ HOW is one of `HOWS`; each is a way to step many sessions.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -180,6 +181,28 @@ class FirstReady(Multiplexed):
         return times
 
 
+class Mixed:
+    """Half of the sessions as `EnvClients` has them, the others as `Multiplexed`."""
+
+    def __init__(self, url: str, environment: str) -> None:
+        self._halves = (EnvClients(url, environment), Multiplexed(url, environment))
+
+    async def open(self, sessions: int) -> int:
+        """Open so many sessions, and reset them; return how many were refused."""
+        first, second = self._halves
+        return await first.open(sessions // 2) + await second.open(sessions - sessions // 2)
+
+    async def play(self, until: float) -> list[float]:
+        """Step each in a task of its own."""
+        found = await asyncio.gather(*(half.play(until) for half in self._halves))
+        return [one for times in found for one in times]
+
+    async def close(self) -> None:
+        """Close them."""
+        for half in self._halves:
+            await half.close()
+
+
 HOWS: dict[str, Callable[[str, str], Player]] = {
     "env-clients": EnvClients,
     "connections": Connections,
@@ -187,6 +210,7 @@ HOWS: dict[str, Callable[[str, str], Player]] = {
     "multiplexed": Multiplexed,
     "batched": Batched,
     "first-ready": FirstReady,
+    "mixed": Mixed,
 }
 
 

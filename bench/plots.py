@@ -5,14 +5,21 @@ from __future__ import annotations
 import random
 import statistics
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench import machine, neighbours, remote
+from bench import cartpole, machine, neighbours, remote, sessions
 
 _INK, _QUIET, _TARGET = "#222222", "#8a8a8a", "#c0392b"
 _OURS, _OTHERS = "#1f6fb2", "#9a9a9a"
 _COLORS = {"echo": "#1f6fb2", "coding": "#d98200"}
+_SERVERS = {
+    sessions.STOCK: "#8a8a8a",
+    sessions.FOLDER: "#d98200",
+    sessions.ECHO: "#2b8a3e",
+    sessions.OURS: "#1f6fb2",
+}
 _DPI = 150
 
 
@@ -169,26 +176,112 @@ def draw_remote(run: dict[str, Any], path: Path) -> None:
     _finish(plot, axes, title, run, path)
 
 
-def _canvas(width: float, height: float) -> tuple[Any, Any]:
+def draw_sessions(run: dict[str, Any], path: Path) -> None:
+    """Draw what grows with the number of sessions, a line for each server and client."""
+    series = run["benchmarks"]["sessions"]["series"]
+    pictures = {
+        "steps in a second": (sessions.RATE,),
+        "milliseconds of a step: p50, and p99 thin": (sessions.P50, sessions.P99),
+        "µs of processor for a step, of the server's side": (sessions.PROCESSOR,),
+        "MB for each session, of the server's side": (sessions.MEMORY,),
+    }
+    plot, grid = _canvas(11, 8.4, 2, 2)
+    for axes, (label, whats) in zip(grid.flat, pictures.items(), strict=True):
+        for (name, color), what in product(_SERVERS.items(), whats):
+            thin = what == sessions.P99
+            axes.plot(
+                *zip(*series[f"{what}: {name}"], strict=True),
+                color=color,
+                linewidth=0.9 if thin else 2,
+                marker="" if thin else "o",
+                ms=4,
+                label="" if thin else name,
+            )
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xticks(sessions.NUMBERS, [f"{number:,}" for number in sessions.NUMBERS])
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: "")
+        axes.set_ylabel(label)
+        axes.set_xlabel("sessions at once")
+        _quiet(axes)
+    grid[0][0].legend(loc="lower right", frameon=False, fontsize=8)
+    _finish(plot, grid[0][0], "As sessions become more", run, path)
+
+
+def draw_cartpole(run: dict[str, Any], path: Path) -> None:
+    """Draw the rate of every turn, a row for each way to have many environments."""
+    found = run["benchmarks"]["cartpole"]
+    plot, grid = _canvas(11, 0.42 * len(cartpole.WAYS) + 2.2, 1, len(cartpole.SIZES))
+    for axes, size in zip(grid.flat, cartpole.SIZES, strict=True):
+        start = f"CartPole, {size:,} at once, "
+        rates = {f["name"].removeprefix(start): f for f in found["figures"] if "samples" in f
+                 and f["name"].startswith(start)}  # fmt: skip
+        names = sorted(rates, key=lambda name: float(rates[name]["median"]))
+        for row, name in enumerate(names):
+            samples = rates[name]["samples"]
+            color = _OURS if name.startswith("envhub") else _OTHERS
+            axes.scatter(samples, [row] * len(samples), s=16, color=color, alpha=0.45, lw=0)
+            middle = statistics.median(samples)
+            axes.plot([middle] * 2, [row - 0.3, row + 0.3], color=_INK, linewidth=2)
+            axes.text(middle, row + 0.36, f"{middle:,.0f}", fontsize=7.5, ha="center")
+        axes.set_xscale("log")
+        axes.set_yticks(range(len(names)), names, fontsize=8.5)
+        axes.set_ylim(-0.6, len(names) - 0.2)
+        axes.set_xlabel(f"steps in a second, {size:,} at once (logarithmic)")
+        _quiet(axes)
+    _finish(plot, grid.flat[0], "Many CartPoles, in everybody's way", run, path)
+
+
+def draw_soak(run: dict[str, Any], path: Path) -> None:
+    """Draw memory, and what else is held, over the time of the soak."""
+    series = run["benchmarks"]["soak4096"]["series"]
+    plot, grid = _canvas(10, 7.6, 2, 1)
+    memory = {"hub_mb": "the hub (PSS)", "client_mb": "the client program (PSS)",
+              "sessions_mb": "the sessions' processes, all (PSS)"}  # fmt: skip
+    counts = {name: name for name in ("descriptors", "processes", "threads")}
+    for axes, names in zip(grid.flat, (memory, counts), strict=True):
+        for (name, label), color in zip(names.items(), (_OURS, _QUIET, "#d98200"), strict=True):
+            curve, last = series[name], series[f"{name}, at last"]
+            ends = f"{curve[0][1]:,.0f} before, {last[0][1]:,.0f} after"
+            axes.plot(*zip(*curve, strict=True), color=color, lw=1.8,
+                      label=f"{label}: {ends}")  # fmt: skip
+            axes.scatter(*zip(*last, strict=True), color=color, s=28)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: "")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=8.5)
+        _quiet(axes)
+    grid.flat[0].set_ylabel("MB (logarithmic)")
+    grid.flat[1].set_ylabel("of the server, how many")
+    grid.flat[1].set_xlabel("seconds of stepping; a dot: after all sessions were closed")
+    _finish(plot, grid.flat[0], "4,096 sessions that step", run, path)
+
+
+def _canvas(width: float, height: float, *grid: int) -> tuple[Any, Any]:
     """Return an empty figure and its axes; matplotlib is an extra, so it loads here."""
     import_module("matplotlib").use("Agg")
-    plot, axes = import_module("matplotlib.pyplot").subplots(figsize=(width, height))
+    plot, axes = import_module("matplotlib.pyplot").subplots(*grid, figsize=(width, height))
     plot.patch.set_facecolor("white")
     return plot, axes
 
 
 def _finish(plot: Any, axes: Any, title: str, run: dict[str, Any], path: Path) -> None:
     axes.set_title(title, loc="left", fontsize=13, color=_INK, pad=14)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(axis="both", color="#e6e6e6", linewidth=0.7)
-    axes.set_axisbelow(True)
+    _quiet(axes)
     words = f"{machine.in_words(run['machine'])}\n{run['started'][:10]}, {run['commit']}"
     plot.text(0.01, 0.005, words, fontsize=7.5, color=_QUIET, va="bottom", ha="left")
     plot.tight_layout(rect=(0, 0.055, 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     plot.savefig(path, dpi=_DPI, bbox_inches="tight", facecolor="white")
     import_module("matplotlib.pyplot").close(plot)
+
+
+def _quiet(axes: Any) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis="both", color="#e6e6e6", linewidth=0.7)
+    axes.set_axisbelow(True)
 
 
 def _short(value: float) -> str:

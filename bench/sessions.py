@@ -45,7 +45,7 @@ async def run(plan: Plan) -> Group:
             clients = await _clients(stack, folder)
             for number in _QUICK_NUMBERS if plan.quick else NUMBERS:
                 found = await _measure(plan, clients, number)
-                _add(group, number, found)
+                _add(plan, group, number, found)
     return group
 
 
@@ -77,7 +77,7 @@ async def _measure(
     return found
 
 
-def _add(group: Group, number: int, found: dict[str, list[Played]]) -> None:
+def _add(plan: Plan, group: Group, number: int, found: dict[str, list[Played]]) -> None:
     at = f"{number:,} session{'s' if number > 1 else ''}"
     for name, rounds in found.items():
         values: dict[str, tuple[str, list[float]]] = {
@@ -86,7 +86,7 @@ def _add(group: Group, number: int, found: dict[str, list[Played]]) -> None:
             P99: ("ms", [one.percentile(99) / 1000 for one in rounds]),
             PROCESSOR: ("µs", [one.serving_us for one in rounds]),
         }
-        if number >= _LEAST_FOR_MEMORY:
+        if number >= _LEAST_FOR_MEMORY or plan.quick:
             values[MEMORY] = ("MB", [one.memory_mb for one in rounds])
         for what, (unit, samples) in values.items():
             group.add(f"{at}, {name}: {what}", unit, samples)
