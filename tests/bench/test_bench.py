@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import cartpole, hostile, page, peers, remote, report
+from bench import cartpole, hostile, page, report
 from bench.figures import Group, percentile
+from bench.goals import GOALS
 from bench.ticks import ticks
-from envhub.errors import BuildFailed
-from envhub.hub.environments import build, openenv
 
 REPOSITORY = Path(__file__).parents[2]
 SUMMARY = {"name", "unit", "n", "median", "min", "max", "p99", "target", "met", "note"}
@@ -94,35 +93,6 @@ def test_cartpole_is_measured_beside_everybody_who_is_installed(tmp_path: Path) 
         assert is_there or (way.library and found["absent"][way.name])
     targets = [figure["target"] for figure in found["figures"] if figure["target"]]
     assert {14.0, 1.8} <= set(targets)
-
-
-@pytest.mark.timeout(1800)
-def test_a_server_is_measured_beside_openenv_s(tmp_path: Path) -> None:
-    try:
-        build.python_for(openenv.read(peers.OPENENV_ECHO))
-    except BuildFailed as error:
-        pytest.skip(f"OpenEnv cannot be installed: {error}")
-    path = tmp_path / "run.json"
-    done = bench("remote", "--quick", "--json", str(path), timeout_s=600)
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    run = report.read(path)
-    found = run["benchmarks"]["remote"]
-    assert found["error"] == ""
-    medians = {figure["name"]: figure["median"] for figure in found["figures"]}
-    for pair in remote.PAIRS:
-        assert medians[f"{pair.name}: rate"] > 0
-        server, sessions, client = (
-            medians.get(remote.processor_time(pair.name, who), 0) for who in remote.PROGRAMS
-        )
-        assert server > 0
-        assert client > 0
-        assert (sessions > 0) is (pair.environment != "")  # OpenEnv's has no processes
-    targets = [figure["name"] for figure in found["figures"] if figure["target"]]
-    assert targets == [
-        "64 sessions, envhub.connect, a task each, echo ÷ OpenEnv's server and client: rate",
-        "64 sessions, envhub.connect, batch, echo ÷ OpenEnv's server and client: rate",
-    ]
 
 
 async def test_ticks_are_told_when_they_were_due() -> None:
@@ -231,6 +201,35 @@ def test_what_was_not_measured_again_stays_on_the_page(quick: Path) -> None:
     assert rows[2] == "| kill: 64-process bomb | 12.6 ms | ≤ 20 | met |"
     assert "| descriptors: plain session (echo) | 3 descriptors | ≤ 4 | met |" in rows
     assert len([row for row in rows if "plain session (echo)" in row]) == 1
+
+
+def test_a_goal_stands_in_the_first_table_and_in_no_other(quick: Path) -> None:
+    run = report.read(quick)
+    first, *_ = goals = [goal for goal in GOALS if goal.benchmark == "cartpole"]
+    group = Group()
+    for goal in goals:
+        group.add(goal.figure, "ratio", [14.5], 14.0, at_least=True)
+    group.add("another", "ms", [3.0], 2.0)
+    run["benchmarks"] = {
+        "cartpole": {"figures": [figure.as_dict() for figure in group.figures]}
+    }
+    table, promises = page.goals([run]), page.promises([run])
+
+    row = f"| {first.what} | {first.against} | 14.5\N{MULTIPLICATION SIGN} | ≥ 14 | met |"
+    assert row in table.splitlines()
+    assert len(table.splitlines()) == len(GOALS) + 2
+    assert len(set(table.splitlines())) == len(GOALS) + 2
+    assert "at once" not in promises
+    assert "| cartpole: another | 3 ms | ≤ 2 | **missed** |" in promises
+    kept = page.goals([], f"<!-- goals -->\n\n{table}\n\n<!-- end -->")
+    assert kept == table
+
+
+def test_a_quick_run_does_not_come_on_the_page(
+    quick: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert page.main([str(quick)]) == 2
+    assert "says nothing" in capsys.readouterr().err
 
 
 def test_the_percentile_is_a_sample_that_was_taken() -> None:
