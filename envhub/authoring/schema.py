@@ -26,7 +26,13 @@ from envhub.wire.messages import Form
 _PARTS = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterable, abc.AsyncIterator,
           abc.AsyncGenerator)  # fmt: skip
 LIFTED = ("reward", "done", "truncated")
+_NOTHING = b"\x80"  # an empty map in MessagePack
 _NUMBERS = (int, float)  # of which a union would be looked through more slowly
+_PLAIN = {int, float, str, bool, bytes, type(None)}  # what no dump changes
+# pydantic's own methods have a dozen arguments each to pass on, which costs as much as they do
+_VALIDATE = BaseModel.model_validate.__func__  # type: ignore[attr-defined]
+_DUMP = BaseModel.model_dump
+_BY_ALIAS = inspect.signature(_DUMP).parameters["by_alias"].default  # not the serializer's
 
 
 class Codec(Protocol):
@@ -58,16 +64,25 @@ class ModelCodec:
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._model = model
+        own = getattr(model.model_validate, "__func__", None)
+        self._validates_plainly = own is _VALIDATE
 
     def load(self, value: Any) -> Any:
         """Return the validated model."""
         try:
+            if self._validates_plainly:
+                return self._model.__pydantic_validator__.validate_python(value)
             return self._model.model_validate(value)
         except pydantic_core.ValidationError as error:
             raise _invalid(error) from None
 
     def dump(self, value: Any) -> dict[str, Any]:
         """Return the model's own dump; OpenEnv leaves out what it lifts."""
+        if getattr(type(value), "model_dump", None) is _DUMP:
+            plain: dict[str, Any] = value.__pydantic_serializer__.to_python(
+                value, by_alias=_BY_ALIAS
+            )
+            return plain
         if not hasattr(value, "model_dump"):
             name = type(value).__name__
             raise AttributeError(f"'{name}' object has no attribute 'model_dump'")
@@ -77,6 +92,36 @@ class ModelCodec:
     def schema(self) -> dict[str, Any]:
         """Return the model's JSON Schema."""
         return self._model.model_json_schema()
+
+
+class PlainCodec:
+    """A dict, or anything: what was decoded is so already.
+
+    Args:
+        kind: `dict`, or `Any`.
+    """
+
+    lifted: tuple[str, ...] = LIFTED
+
+    def __init__(self, kind: Any) -> None:
+        self._other = AdapterCodec(kind)
+        self._is_any = kind is Any
+
+    def load(self, value: Any) -> Any:
+        """Return the value."""
+        if self._is_any or type(value) is dict:
+            return value
+        return self._other.load(value)
+
+    def dump(self, value: Any) -> dict[str, Any]:
+        """Return a mapping of its own; one that is none stands under "value"."""
+        if type(value) is dict and _PLAIN.issuperset(map(type, value.values())):
+            return value.copy()
+        return self._other.dump(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return self._other.schema()
 
 
 class AdapterCodec:
@@ -90,13 +135,13 @@ class AdapterCodec:
     def load(self, value: Any) -> Any:
         """Return the validated value."""
         try:
-            return self._adapter.validate_python(value)
+            return self._adapter.validator.validate_python(value)
         except pydantic_core.ValidationError as error:
             raise _invalid(error) from None
 
     def dump(self, value: Any) -> dict[str, Any]:
         """Return the value as a mapping; one that is none stands under "value"."""
-        return _mapping(self._adapter.dump_python(value))
+        return _mapping(self._adapter.serializer.to_python(value, by_alias=_BY_ALIAS))
 
     def schema(self) -> dict[str, Any]:
         """Return the adapter's JSON Schema."""
@@ -135,6 +180,8 @@ def codec(kind: Any) -> Codec:
         return ModelCodec(kind)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return StructCodec(kind)
+    if kind is Any or kind is dict:
+        return PlainCodec(kind)
     return AdapterCodec(kind)
 
 
@@ -258,21 +305,23 @@ def outcome(kind: Codec, value: Any, form: Form) -> Outcome:
     """
     if isinstance(value, Told):
         return _as_told(value, form)
-    fields = kind.dump(value)
+    fields, lifted = kind.dump(value), kind.lifted
     reward = getattr(value, "reward", fields.get("reward"))
     done = bool(getattr(value, "done", fields.get("done", False)))
-    truncated = "truncated" in kind.lifted and bool(
+    truncated = "truncated" in lifted and bool(
         getattr(value, "truncated", fields.get("truncated", False))
     )
-    for name in kind.lifted:
+    for name in lifted:
         fields.pop(name, None)
     if form == "json":
         return _openenv(fields, reward, done, truncated)
-    if reward is not None and not (_is_number(reward) and math.isfinite(reward)):
-        raise ValueError(f"the reward must be a finite number or None, and is {reward!r}")
+    if reward is not None:
+        if not (_is_number(reward) and math.isfinite(reward)):
+            raise ValueError(f"the reward must be a finite number or None, and is {reward!r}")
+        reward = float(reward)
     metadata = fields.pop("metadata", {})
-    number = None if reward is None else float(reward)
-    return Outcome(encode_native(fields), number, done, truncated, encode_native(metadata))
+    notes = encode_native(metadata) if metadata != {} else _NOTHING
+    return Outcome(encode_native(fields), reward, done, truncated, notes)
 
 
 def _as_told(told: Told, form: Form) -> Outcome:
@@ -287,7 +336,7 @@ def _as_told(told: Told, form: Form) -> Outcome:
         "done": told.terminated or told.truncated,
         "metadata": metadata,
     }
-    return Outcome(encode_openenv(data), *how, b"\x80")
+    return Outcome(encode_openenv(data), *how, _NOTHING)
 
 
 def _openenv(fields: dict[str, Any], reward: Any, done: bool, truncated: bool) -> Outcome:
@@ -296,7 +345,7 @@ def _openenv(fields: dict[str, Any], reward: Any, done: bool, truncated: bool) -
     if fields.get("metadata"):
         data["metadata"] = fields["metadata"]
     number = float(reward) if _is_number(reward) and math.isfinite(reward) else None
-    return Outcome(encode_openenv(data), number, done, truncated, b"\x80")
+    return Outcome(encode_openenv(data), number, done, truncated, _NOTHING)
 
 
 def _is_number(value: Any) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 MAX_DEPTH = 512  # the interpreter's own limit is another in each of its versions
 MAX_VALUES = 4_000_000  # that are looked at; about a second
+LEAST_BYTES = 3 + 2 * 16  # of a large map; what is shorter needs no check
 _UNCOUNTED_BYTES = 512 * 1024  # as many values at most
 _CONTAINER, _EXTENSION = 8, 32  # what they weigh: so many times a number in memory, and time
 _MAP16, _MAP32 = b"\xde", b"\xdf"  # smaller ones have at most 15 entries

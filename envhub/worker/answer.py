@@ -7,12 +7,9 @@ the same steps, and differ only in how they call.
 
 from __future__ import annotations
 
-import difflib
 import traceback
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
-
-import msgspec
 
 from envhub.authoring import schema
 from envhub.authoring.schema import Signature
@@ -20,7 +17,6 @@ from envhub.errors import (
     EnvhubError,
     EnvironmentFailed,
     InvalidAction,
-    InvalidOption,
     LocalProtocolError,
     ResetNeeded,
     UsageError,
@@ -48,12 +44,11 @@ from envhub.wire.messages import (
     Step,
     encode,
 )
-from envhub.worker import hidden, parts
+from envhub.worker import arguments, hidden, parts
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 Work = Generator[Call, Any, Reply]
 By = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-_COMMON_OPTIONS = ("seed", "episode_id")
 
 
 class Answering:
@@ -80,6 +75,7 @@ class Answering:
         self._environment: Any = None
         self._in_episode = False
         self._has_parts = parts.has(environment)
+        self._has_plain_steps = False  # until there is an environment
         self.cancels = callable(getattr(environment, "cancel", None))
         self.by: By | None = None
         self._parts: Any = None  # of a step that is under way
@@ -93,6 +89,11 @@ class Answering:
 
     def answer(self, request: Request) -> Reply:
         """Return the reply to one request. Never raises: an author's errors become Failed."""
+        if type(request) is Step and self._has_plain_steps:
+            try:
+                return self._step_at_once(request)
+            except BaseException as error:
+                return failed(request.op, error)
         work = self._work(request)
         try:
             call = next(work)
@@ -140,7 +141,7 @@ class Answering:
 
     def _work(self, request: Request) -> Work:
         match request:
-            case Step():  # first, and without a generator between: there is one for each step
+            case Step():
                 return self._step(request)
             case Reset():
                 return self._reset(request)
@@ -168,31 +169,50 @@ class Answering:
 
     def _construct(self) -> Generator[Call, Any, None]:
         self._environment = yield self.environment_class, (), {}
+        self._has_plain_steps = not self._has_parts
 
     def _reset(self, request: Reset) -> Work:
-        options = _mapping(request.options, request.form)
-        options = _accepted(options, self._signature.reset_options, request.form)
+        options = arguments.mapping(request.options, request.form)
+        options = arguments.accepted(options, self._signature.reset_options, request.form)
         if self._environment is None:
             yield from self._construct()
         if self._parts is not None:
             yield from self._leave_parts()
         self._in_episode = False
-        value = yield self._method("reset"), (), options
+        value = yield self._method("reset", "reset_async"), (), options
         self._in_episode = True
         return self._observed(request.op, value, request.form)
 
-    def _step(self, request: Step) -> Work:
-        if request.form == "msgpack" and not self._in_episode:
+    def _step_at_once(self, request: Step) -> Reply:
+        """As `_step`, of an environment that is there and whose steps have no parts.
+
+        Without a generator, which would cost each step as much as the rest of its way.
+        """
+        action, options = self._loaded(request)
+        method = self._method("step", "step_async")
+        if self.by is None:
+            value = method(action, **options)
+        else:
+            value = self.by(method, (action,), options)
+        return self._stepped(request.op, value, request.form)
+
+    def _loaded(self, request: Step) -> tuple[Any, dict[str, Any]]:
+        form = request.form
+        if form == "msgpack" and not self._in_episode:
             raise ResetNeeded("`step` before `reset`, or after the episode ended")
-        action = self._signature.action.load(_load(request.action, request.form))
-        options = _mapping(request.options, request.form)
-        if request.form == "json":
-            options = _known(options, self._signature.step_options)
+        action = self._signature.action.load(arguments.load(request.action, form))
+        options = arguments.mapping(request.options, form) if request.options else {}
+        if options and form == "json":
+            options = arguments.known(options, self._signature.step_options)
+        return action, options
+
+    def _step(self, request: Step) -> Work:
+        action, options = self._loaded(request)
         if self._environment is None:
             yield from self._construct()
         if self._parts is not None:
             yield from self._leave_parts()
-        value = yield self._method("step"), (action,), options
+        value = yield self._method("step", "step_async"), (action,), options
         if self._has_parts:
             self._parts = value
             if request.stream:
@@ -251,17 +271,17 @@ class Answering:
             tools = request.method.startswith("tools/")
             what = f"{request.method} is not supported for this environment"
             raise UsageError("Environment does not support MCP" if tools else what)
-        params = _mapping(request.params, "json")
-        value = yield self._method("invoke"), (request.method, params), {}
+        params = arguments.mapping(request.params, "json")
+        value = yield self._method("invoke", "invoke_async"), (request.method, params), {}
         return Invoked(request.op, schema.encode_openenv(value))
 
     def _observed(self, op: int, value: Any, form: Form, *, is_part: bool = False) -> Observed:
         got = schema.outcome(self._signature.observation, value, form)
         return Observed(op, *got, is_part)
 
-    def _method(self, name: str) -> Any:
+    def _method(self, name: str, twin_name: str) -> Any:
         """Return the environment's own `_async` twin, as OpenEnv does, else the method."""
-        twin = getattr(self._environment, f"{name}_async", None)
+        twin = getattr(self._environment, twin_name, None)
         return twin if callable(twin) else getattr(self._environment, name)
 
 
@@ -309,70 +329,3 @@ def _described(op: int, environment: type, signature: Signature) -> Described:
         getattr(environment, "production", False) is True,
         getattr(environment, "is_application", False) is True,
     )
-
-
-def _load(data: bytes, form: Form) -> Any:
-    try:
-        return schema.decode_native(data) if form == "msgpack" else schema.decode_openenv(data)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise UsageError(f"not {form}: {error}") from None
-
-
-def _mapping(data: bytes, form: Form) -> dict[str, Any]:
-    if not data:
-        return {}
-    options = _load(data, form)
-    if not isinstance(options, dict):
-        raise InvalidOption(f"options must be a mapping, and are a `{type(options).__name__}`")
-    return options
-
-
-def _accepted(
-    options: dict[str, Any], known: tuple[str, ...] | None, form: Form
-) -> dict[str, Any]:
-    """Return the options to pass to `reset`.
-
-    On OpenEnv's wire unknown ones are dropped, as its server does: trainers send whole rows.
-
-    Raises:
-        InvalidOption: one is unknown, or a seed or an episode id of a wrong type.
-    """
-    if form == "json":
-        return _known(options, known)
-    options = {
-        name: value
-        for name, value in options.items()
-        if value is not None or name not in _COMMON_OPTIONS
-    }
-    seed = options.get("seed", 0)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InvalidOption(f"`seed` must be an int that is not negative, and is {seed!r}")
-    episode = options.get("episode_id", "")
-    if not isinstance(episode, str) or len(episode) > 255:
-        raise InvalidOption("`episode_id` must be a str of at most 255 characters")
-    if known is None:
-        return options
-    if "episode_id" not in known:
-        options.pop("episode_id", None)
-    for name in options:
-        if name not in known:
-            raise InvalidOption(
-                f"unknown reset option `{name}`; this environment knows {_listed(known)}",
-                hint=_near(name, known),
-            )
-    return options
-
-
-def _known(options: dict[str, Any], known: tuple[str, ...] | None) -> dict[str, Any]:
-    if known is None:
-        return options
-    return {name: value for name, value in options.items() if name in known}
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "none"
-
-
-def _near(name: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean `{near[0]}`?" if near else ""

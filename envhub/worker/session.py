@@ -83,10 +83,10 @@ def shell_for(on_loop: bool, *, cancels: bool) -> Shell:
 def _serve(hub: socket.socket, answering: Answering) -> None:
     buffer = FrameBuffer()
     while data := hub.recv(_READ_BYTES):
-        buffer.receive_data(data)
-        while (frame := buffer.next_frame()) is not None:
+        frame = buffer.receive(data)
+        while frame is not None:
             request = decode(REQUESTS, frame)
-            if isinstance(request, Gather):
+            if type(request) is Gather:
                 try:
                     from envhub.worker import vectors  # and with it numpy: most do without
                 except ImportError as error:
@@ -100,8 +100,9 @@ def _serve(hub: socket.socket, answering: Answering) -> None:
                 reply = answering.answer(request)
             sys.stdout.flush()
             hub.sendall(answering.framed(reply))
-            if isinstance(request, Close):
+            if type(request) is Close:
                 return
+            frame = buffer.next_frame() if buffer.waiting else None
 
 
 def _reseed() -> None:
