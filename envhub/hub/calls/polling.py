@@ -25,6 +25,7 @@ _CLOSE_S = 30.0
 # Python runs a signal's handler between two bytecodes, and one that comes between the last of
 # them and the wait not before the wait is over
 _LOOK_S = 0.5
+_LOOK_MS = 500
 
 
 class Poll:
@@ -45,13 +46,24 @@ class Poll:
         self._unsent = b""
         self._call: object | None = None  # the one under way, which is nothing but itself
         self._asked: object | None = None  # the last one that was to be left early
+        # The kernel looks at them in this order. So where it finds a reply it also finds what
+        # was printed before that was sent
+        self._channel = self._process.channel.fileno()
+        self._poller = select.poll()
+        self._poller.register(self._channel, select.POLLIN)
+        self._poller.register(self._process.output, select.POLLIN)
+        self._poller.register(self._process.pidfd, select.POLLIN)
+        self._look = self._poller.poll
+        self._awaits_room = False
 
     def is_over(self) -> bool:
         """Whether it cannot be called: it has ended, or spoke when nobody had asked."""
-        is_ready = self._exchange.state is State.READY
-        if is_ready:
-            self._receive()
-        return not is_ready or self._process.is_killed or self._process.has_ended
+        if self._exchange.state is not State.READY or self._process.is_killed:
+            return True
+        if not self._look(0):
+            return False
+        self._receive()
+        return self._process.is_killed or self._process.has_ended
 
     def call(
         self,
@@ -80,8 +92,8 @@ class Poll:
             self._exchange.meter.end()
             with self._lock:
                 self._call = None
-        self._read_output()
         if reply is None:
+            self._read_output()
             self._exchange.ended()
             raise self._exchange.loss(verdict(self._lease))
         return reply
@@ -117,35 +129,48 @@ class Poll:
         return True
 
     def _converse(self, deadline: Deadline) -> Reply | None:
-        process = self._process
-        until = time.monotonic() + deadline.left_s
-        channel = process.channel.fileno()
-        poll = select.poll()
-        poll.register(process.pidfd, select.POLLIN)
-        poll.register(process.output, select.POLLIN)
-        poll.register(channel, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        process, channel, look = self._process, self._channel, self._look
+        until = deadline.until
+        if self._unsent or self._awaits_room:
+            self._await_room()
         while True:
             left = until - time.monotonic()
-            ready = dict(poll.poll(min(max(left, 0.0), _LOOK_S) * 1000))
+            ready = look(_LOOK_MS if left > _LOOK_S else max(left, 0.0) * 1000)
             if left <= 0:  # also while something comes: a trickle would go on for ever
                 process.kill(deadline.reason, deadline.passed)
                 until = time.monotonic() + _CLOSE_S
-            if process.output in ready and not self._read_output():
-                poll.unregister(process.output)
-            if channel in ready:
-                if self._unsent:
-                    with self._lock:
-                        if self._send():
-                            poll.modify(channel, select.POLLIN)
-                            if self._asked is self._call:
-                                process.ring()
-                reply, open_ = self._receive()
-                if reply is not None:
-                    return reply
-                if not open_:
-                    poll.unregister(channel)
-            if process.pidfd in ready:
+            ended = False
+            for descriptor, _ in ready:
+                if descriptor == channel:
+                    if self._unsent:
+                        self._send_rest()
+                    reply, open_ = self._receive()
+                    if reply is not None:
+                        if len(ready) > 1:
+                            self._read_output()
+                        return reply
+                    if not open_:
+                        self._poller.unregister(channel)
+                elif descriptor == process.output:
+                    if not self._read_output():
+                        self._poller.unregister(descriptor)
+                else:
+                    ended = True
+            if ended:
                 return self._receive()[0]
+
+    def _await_room(self) -> None:
+        """Wait also for what was not sent yet, or not any more."""
+        self._awaits_room = bool(self._unsent)
+        events = select.POLLIN | (select.POLLOUT if self._awaits_room else 0)
+        self._poller.modify(self._channel, events)
+
+    def _send_rest(self) -> None:
+        with self._lock:
+            if self._send():
+                self._await_room()
+                if self._asked is self._call:
+                    self._process.ring()
 
     def _send(self) -> bool:
         """Send what there is, and return whether that was all of it. Under the lock."""

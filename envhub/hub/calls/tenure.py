@@ -18,6 +18,9 @@ from envhub.hub.environments.manifest import Deadlines
 from envhub.wire.messages import Observed, Reply
 from envhub_sandbox import OwnReason, Passed
 
+_LIMITS = {"reset": "reset_s", "step": "step_s", "close": "close_s"}  # others': state_s
+_BESIDE_EPISODES = ("reset", "close")
+
 
 class Deadline(msgspec.Struct, frozen=True):
     """When something must be over.
@@ -86,23 +89,26 @@ class Tenure:
         with self._lock:
             if self._idle is not None:
                 raise self.closed()
-            episode = None if stage in ("reset", "close") else self._episode
-            if episode is not None and self._cut is None and episode.left_s <= 0:
-                self._cut = episode.passed
-            if episode is not None and self._cut is not None:
-                self._called = time.monotonic()
-                over = _over(stage, self._cut)
-                self._tally.failed(over)
-                raise over
+            if self._episode is not None and stage not in _BESIDE_EPISODES:
+                self._begin_in(self._episode, stage)
             self._calling = True
             self._tally.begin(stage)
 
+    def _begin_in(self, episode: Deadline, stage: str) -> None:
+        if self._cut is None and episode.left_s <= 0:
+            self._cut = episode.passed
+        if self._cut is not None:
+            self._called = time.monotonic()
+            over = _over(stage, self._cut)
+            self._tally.failed(over)
+            raise over
+
     def deadline(self, stage: str) -> Deadline:
         """Return when what is asked of the process now must be answered."""
-        limit = f"{stage}_s" if stage in ("reset", "step", "close") else "state_s"
+        limit = _LIMITS.get(stage, "state_s")
         call = Deadline("deadline", limit, self._allowed[limit], time.monotonic())
         episode = self._episode
-        if stage in ("reset", "close") or episode is None or episode.left_s > call.left_s:
+        if episode is None or stage in _BESIDE_EPISODES or episode.until > call.until:
             return call
         return episode
 
@@ -123,6 +129,8 @@ class Tenure:
             self._called = time.monotonic()
             self._tally.end(reply, self._called, lost=lost)
             episode, self._cut = self._episode, None
+            if episode is None and stage != "reset":
+                return
             done = isinstance(reply, Observed) and (reply.terminated or reply.truncated)
             if stage == "reset" or lost or done:
                 self._episode = None
