@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import typing
 from collections import abc
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -21,11 +21,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from envhub.errors import InvalidAction
 from envhub.wire import arrays
-from envhub.wire.messages import Form
+from envhub.wire.messages import Form, Observed
 
 _PARTS = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterable, abc.AsyncIterator,
           abc.AsyncGenerator)  # fmt: skip
-LIFTED = ("reward", "done", "truncated")
 _NOTHING = b"\x80"  # an empty map in MessagePack
 _NUMBERS = (int, float)  # of which a union would be looked through more slowly
 _PLAIN = {int, float, str, bool, bytes, type(None)}  # what no dump changes
@@ -39,10 +38,10 @@ class Codec(Protocol):
     """How values of one type become bytes and back.
 
     Attributes:
-        lifted: fields of an observation that stand beside it, and not in it.
+        lifts_truncated: out of an observation, as reward and done, to stand beside it.
     """
 
-    lifted: tuple[str, ...]
+    lifts_truncated: bool
 
     def load(self, value: Any) -> Any:
         """Return the typed value; raise InvalidAction."""
@@ -60,7 +59,7 @@ class Codec(Protocol):
 class ModelCodec:
     """A pydantic model."""
 
-    lifted: tuple[str, ...] = LIFTED
+    lifts_truncated: bool = True
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._model = model
@@ -101,7 +100,7 @@ class PlainCodec:
         kind: `dict`, or `Any`.
     """
 
-    lifted: tuple[str, ...] = LIFTED
+    lifts_truncated: bool = True
 
     def __init__(self, kind: Any) -> None:
         self._other = AdapterCodec(kind)
@@ -127,7 +126,7 @@ class PlainCodec:
 class AdapterCodec:
     """A dataclass, a TypedDict, or anything else that pydantic can adapt."""
 
-    lifted: tuple[str, ...] = LIFTED
+    lifts_truncated: bool = True
 
     def __init__(self, kind: Any) -> None:
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
@@ -151,7 +150,7 @@ class AdapterCodec:
 class StructCodec:
     """A msgspec Struct."""
 
-    lifted: tuple[str, ...] = LIFTED
+    lifts_truncated: bool = True
 
     def __init__(self, kind: type[msgspec.Struct]) -> None:
         self._kind = kind
@@ -287,47 +286,48 @@ class Told(NamedTuple):
     metadata: dict[str, Any]
 
 
-class Outcome(NamedTuple):
-    """One reply of an environment, encoded. See `wire.messages.Observed`."""
+def outcome(
+    kind: Codec, value: Any, form: Form, op: int = 0, *, is_part: bool = False
+) -> Observed:
+    """Return an observation in the form of the call, as the reply to it.
 
-    payload: bytes
-    reward: float | None
-    terminated: bool
-    truncated: bool
-    metadata: bytes
-
-
-def outcome(kind: Codec, value: Any, form: Form) -> Outcome:
-    """Return an observation in the form of the call.
+    Args:
+        kind: of the observation.
+        value: that an environment returned.
+        form: of the payload.
+        op: number of the call.
+        is_part: of a step that may have more.
 
     Raises:
         ValueError: the reward is not a finite number, or something in it has no such form.
     """
     if isinstance(value, Told):
-        return _as_told(value, form)
-    fields, lifted = kind.dump(value), kind.lifted
-    reward = getattr(value, "reward", fields.get("reward"))
-    done = bool(getattr(value, "done", fields.get("done", False)))
-    truncated = "truncated" in lifted and bool(
-        getattr(value, "truncated", fields.get("truncated", False))
-    )
-    for name in lifted:
-        fields.pop(name, None)
+        return _as_told(value, form, op, is_part)
+    fields = kind.dump(value)
+    reward, done, truncated = fields.pop("reward", None), fields.pop("done", False), False
+    if kind.lifts_truncated:
+        truncated = fields.pop("truncated", False)
+    if type(value) is not dict:  # what has attributes is asked for them
+        reward, done = getattr(value, "reward", reward), getattr(value, "done", done)
+        if kind.lifts_truncated:
+            truncated = getattr(value, "truncated", truncated)
+    done, truncated = bool(done), bool(truncated)
     if form == "json":
-        return _openenv(fields, reward, done, truncated)
+        return _openenv(fields, reward, done, truncated, op, is_part)
     if reward is not None:
-        if not (_is_number(reward) and math.isfinite(reward)):
+        if not ((type(reward) is float or _is_number(reward)) and isfinite(reward)):
             raise ValueError(f"the reward must be a finite number or None, and is {reward!r}")
         reward = float(reward)
-    metadata = fields.pop("metadata", {})
-    notes = encode_native(metadata) if metadata != {} else _NOTHING
-    return Outcome(encode_native(fields), reward, done, truncated, notes)
+    metadata = fields.pop("metadata", None)
+    notes = encode_native(metadata) if metadata else _NOTHING
+    return Observed(op, encode_native(fields), reward, done, truncated, notes, is_part)
 
 
-def _as_told(told: Told, form: Form) -> Outcome:
+def _as_told(told: Told, form: Form, op: int, is_part: bool) -> Observed:
     how = (told.reward, told.terminated, told.truncated)
     if form == "msgpack":
-        return Outcome(encode_native(told.observation), *how, encode_native(told.metadata))
+        notes = encode_native(told.metadata)
+        return Observed(op, encode_native(told.observation), *how, notes, is_part)
     # OpenEnv's envelope has no place for the two ends of an episode
     metadata = {**told.metadata, "terminated": told.terminated, "truncated": told.truncated}
     data = {
@@ -336,16 +336,18 @@ def _as_told(told: Told, form: Form) -> Outcome:
         "done": told.terminated or told.truncated,
         "metadata": metadata,
     }
-    return Outcome(encode_openenv(data), *how, _NOTHING)
+    return Observed(op, encode_openenv(data), *how, _NOTHING, is_part)
 
 
-def _openenv(fields: dict[str, Any], reward: Any, done: bool, truncated: bool) -> Outcome:
+def _openenv(
+    fields: dict[str, Any], reward: Any, done: bool, truncated: bool, op: int, is_part: bool
+) -> Observed:
     """OpenEnv's envelope: reward and done beside the observation, metadata in both places."""
     data: dict[str, Any] = {"observation": fields, "reward": reward, "done": done or truncated}
     if fields.get("metadata"):
         data["metadata"] = fields["metadata"]
-    number = float(reward) if _is_number(reward) and math.isfinite(reward) else None
-    return Outcome(encode_openenv(data), number, done, truncated, _NOTHING)
+    number = float(reward) if _is_number(reward) and isfinite(reward) else None
+    return Observed(op, encode_openenv(data), number, done, truncated, _NOTHING, is_part)
 
 
 def _is_number(value: Any) -> bool:

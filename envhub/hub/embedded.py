@@ -187,22 +187,20 @@ class EmbeddedSession:
 
     # ------------------------------------------------------------ the process
 
-    def _start(self) -> Lease:
+    def _start(self) -> None:
         self._lease = self._background.do(self._place.lease())
         self._exchange = Exchange(self._pool.manifest.limits, self._place.meter)
         self._poll = Poll(self._lease, self._exchange)
-        return self._lease
 
-    def _start_for_call(self, stage: str) -> Lease:
+    def _start_for_call(self, stage: str) -> None:
         self._cancelled, self._waiting = False, True
         try:
-            lease = self._start()
+            self._start()
         finally:
             with self._waits:
                 self._waiting = False
         if self._cancelled:
             raise Cancelled(f"`{stage}` was cancelled while it waited for a process")
-        return lease
 
     def _end_process(self, *, ask: bool) -> None:
         lease, poll = self._lease, self._poll
@@ -256,6 +254,22 @@ class EmbeddedSession:
         return reply
 
     def _call_process(self, stage: str, request: Callable[[int], Request]) -> Reply:
+        poll = self._poll
+        if poll is None or stage == "reset" or poll.is_over():
+            poll = self._live_poll(stage)
+        if stage == "step" or stage == "reset":
+            poll.process.used = True
+        try:
+            reply = poll.call(stage, request, self._tenure.deadline(stage), self._verdict)
+        except WorkerError:
+            self._end_process(ask=False)
+            raise
+        if isinstance(reply, Failed):
+            raise self._exchange.failure(reply)
+        return reply
+
+    def _live_poll(self, stage: str) -> Poll:
+        """Return a live process to call, another one where that is needed."""
         lease, poll = self._lease, self._poll
         pristine = stage == "reset" and self._pool.manifest.reset == "pristine"
         if lease is not None and pristine and lease.process.used:
@@ -268,18 +282,9 @@ class EmbeddedSession:
                 raise self._exchange.loss(verdict, during="between two calls")
             lease = None
         if lease is None:
-            lease = self._start_for_call(stage)
-        lease.process.used = lease.process.used or stage in ("reset", "step")
-        try:
-            deadline = self._tenure.deadline(stage)
-            assert self._poll is not None
-            reply = self._poll.call(stage, request, deadline, self._verdict)
-        except WorkerError:
-            self._end_process(ask=False)
-            raise
-        if isinstance(reply, Failed):
-            raise self._exchange.failure(reply)
-        return reply
+            self._start_for_call(stage)
+        assert self._poll is not None
+        return self._poll
 
     def _verdict(self, lease: Lease) -> Verdict:
         return self._background.do(lease.process.wait_verdict())

@@ -11,6 +11,7 @@ socket (one message in each packet), on which a session asks for sandboxes for a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal, TypeVar
 
 from msgspec import DecodeError, Meta, Struct, ValidationError
@@ -300,9 +301,9 @@ BROKER_REPLIES: Decoder[BrokerReply] = Decoder(BrokerReply)
 T = TypeVar("T")
 
 
-def encode(message: Message) -> bytes:
-    """Return the message as MessagePack."""
-    return _ENCODER.encode(message)
+# each step goes through it several times, so nothing is around it
+encode: Callable[[Message], bytes] = _ENCODER.encode
+NO_MESSAGE = (DecodeError, ValidationError, ValueError, RecursionError)  # that decoders raise
 
 
 def decode(decoder: Decoder[T], data: bytes | bytearray) -> T:
@@ -313,5 +314,5 @@ def decode(decoder: Decoder[T], data: bytes | bytearray) -> T:
     """
     try:
         return decoder.decode(data)
-    except (DecodeError, ValidationError, ValueError, RecursionError) as error:
+    except NO_MESSAGE as error:
         raise RemoteProtocolError(f"not a valid message: {error}") from error

@@ -17,11 +17,10 @@ from envhub.errors import (
     EnvhubError,
     EnvironmentFailed,
     InvalidAction,
-    LocalProtocolError,
     ResetNeeded,
     UsageError,
 )
-from envhub.wire.framing import MAX_FRAME_BYTES, encode_frame
+from envhub.wire.framing import HEADER, MAX_FRAME_BYTES, encode_frame
 from envhub.wire.messages import (
     MAX_TEXT,
     Close,
@@ -36,7 +35,6 @@ from envhub.wire.messages import (
     GetState,
     Invoke,
     Invoked,
-    Observed,
     Reply,
     Request,
     Reset,
@@ -82,10 +80,11 @@ class Answering:
 
     def framed(self, reply: Reply) -> bytes:
         """Return the reply as bytes for the hub; one that is too long becomes a failure."""
-        try:
-            return encode_frame(encode(reply), max_bytes=self.frame_bytes)
-        except LocalProtocolError as error:
-            return encode_frame(encode(failed(reply.op, ValueError(f"the reply: {error}"))))
+        data = encode(reply)
+        if len(data) <= self.frame_bytes:
+            return HEADER.pack(len(data)) + data
+        words = f"the reply: a frame of {len(data)} bytes is over {self.frame_bytes}"
+        return encode_frame(encode(failed(reply.op, ValueError(words))))
 
     def answer(self, request: Request) -> Reply:
         """Return the reply to one request. Never raises: an author's errors become Failed."""
@@ -181,7 +180,7 @@ class Answering:
         self._in_episode = False
         value = yield self._method("reset", "reset_async"), (), options
         self._in_episode = True
-        return self._observed(request.op, value, request.form)
+        return schema.outcome(self._signature.observation, value, request.form, request.op)
 
     def _step_at_once(self, request: Step) -> Reply:
         """As `_step`, of an environment that is there and whose steps have no parts.
@@ -190,19 +189,19 @@ class Answering:
         """
         action, options = self._loaded(request)
         method = self._method("step", "step_async")
-        if self.by is None:
-            value = method(action, **options)
-        else:
-            value = self.by(method, (action,), options)
+        by = self.by
+        value = by(method, (action,), options) if by is not None else method(action, **options)
         return self._stepped(request.op, value, request.form)
 
     def _loaded(self, request: Step) -> tuple[Any, dict[str, Any]]:
         form = request.form
-        if form == "msgpack" and not self._in_episode:
+        if not self._in_episode and form == "msgpack":
             raise ResetNeeded("`step` before `reset`, or after the episode ended")
         action = self._signature.action.load(arguments.load(request.action, form))
-        options = arguments.mapping(request.options, form) if request.options else {}
-        if options and form == "json":
+        if not request.options:
+            return action, {}
+        options = arguments.mapping(request.options, form)
+        if form == "json":
             options = arguments.known(options, self._signature.step_options)
         return action, options
 
@@ -250,7 +249,8 @@ class Answering:
         yield parts.ending(under_way)
 
     def _stepped(self, op: int, value: Any, form: Form, *, is_part: bool = False) -> Reply:
-        reply = self._observed(op, value, form, is_part=is_part)
+        kind = self._signature.observation
+        reply = schema.outcome(kind, value, form, op, is_part=is_part)
         if reply.terminated or reply.truncated:
             self._in_episode = False
         return reply
@@ -274,10 +274,6 @@ class Answering:
         params = arguments.mapping(request.params, "json")
         value = yield self._method("invoke", "invoke_async"), (request.method, params), {}
         return Invoked(request.op, schema.encode_openenv(value))
-
-    def _observed(self, op: int, value: Any, form: Form, *, is_part: bool = False) -> Observed:
-        got = schema.outcome(self._signature.observation, value, form)
-        return Observed(op, *got, is_part)
 
     def _method(self, name: str, twin_name: str) -> Any:
         """Return the environment's own `_async` twin, as OpenEnv does, else the method."""

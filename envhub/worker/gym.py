@@ -199,7 +199,7 @@ class _Actions:
     action, as long as none of them is missing.
     """
 
-    lifted: tuple[str, ...] = ()
+    lifts_truncated = False
 
     def __init__(self, made: _Made) -> None:
         self._made = made
@@ -226,7 +226,7 @@ class _Actions:
 class _Observations:
     """Observations, as JSON clients see them."""
 
-    lifted: tuple[str, ...] = ()
+    lifts_truncated = False
 
     def __init__(self, made: _Made) -> None:
         self._made = made

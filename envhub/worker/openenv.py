@@ -204,7 +204,7 @@ class _ActionCodec(ModelCodec):
 class _ObservationCodec(ModelCodec):
     """Their observation class, which may write itself in a way of its own."""
 
-    lifted: tuple[str, ...] = ("reward", "done")
+    lifts_truncated = False
 
     def dump(self, value: Any) -> dict[str, Any]:
         if not hasattr(value, "model_dump"):

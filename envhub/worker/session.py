@@ -86,23 +86,28 @@ def _serve(hub: socket.socket, answering: Answering) -> None:
         frame = buffer.receive(data)
         while frame is not None:
             request = decode(REQUESTS, frame)
-            if type(request) is Gather:
-                try:
-                    from envhub.worker import vectors  # and with it numpy: most do without
-                except ImportError as error:
-                    reply: Reply = failed(
-                        request.op, UsageError(f"cannot be vectorised: {error}")
-                    )
-                else:
-                    vectors.serve(hub, answering, request)
-                    return
-            else:
-                reply = answering.answer(request)
+            reply = (
+                answering.answer(request)
+                if type(request) is not Gather
+                else _serve_many(hub, answering, request)
+            )
+            if reply is None:
+                return
             sys.stdout.flush()
             hub.sendall(answering.framed(reply))
             if type(request) is Close:
                 return
             frame = buffer.next_frame() if buffer.waiting else None
+
+
+def _serve_many(hub: socket.socket, answering: Answering, request: Gather) -> Reply | None:
+    """Serve many environments until the hub hangs up; return why that cannot be."""
+    try:
+        from envhub.worker import vectors  # and with it numpy: most do without
+    except ImportError as error:
+        return failed(request.op, UsageError(f"cannot be vectorised: {error}"))
+    vectors.serve(hub, answering, request)
+    return None
 
 
 def _reseed() -> None:

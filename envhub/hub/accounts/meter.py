@@ -6,9 +6,9 @@ kernel when a bill is wanted, so that no call pays for it; of those that have en
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Protocol
 
 from envhub.hub.places.census import Used
@@ -49,22 +49,22 @@ class Meter:
         """Begin a call of a process; the one that closes it is nobody's."""
         if stage != "close":
             self._calls += 1
-            self._since = time.monotonic()
+            self._since = monotonic()
 
     def end(self) -> None:
         """End it."""
         if self._since is not None:
-            self._wall_s += time.monotonic() - self._since
+            self._wall_s += monotonic() - self._since
             self._since = None
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Count the time of the block as waiting."""
-        since = time.monotonic()
+        since = monotonic()
         try:
             yield
         finally:
-            self.waited_s += time.monotonic() - since
+            self.waited_s += monotonic() - since
 
     def hold(self, lease: Uses) -> None:
         """Count what uses something from now on."""
@@ -84,7 +84,7 @@ class Meter:
             used += lease.used_so_far()
         return Bill(
             self._calls,
-            wall_s if since is None else wall_s + time.monotonic() - since,
+            wall_s if since is None else wall_s + monotonic() - since,
             self.waited_s,
             used.cpu_s,
             used.peak_bytes,

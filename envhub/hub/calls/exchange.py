@@ -15,15 +15,15 @@ from msgspec.msgpack import Decoder
 from envhub import errors
 from envhub.errors import EnvhubError, EnvironmentFailed, RemoteProtocolError
 from envhub.hub.accounts.meter import Meter
-from envhub.wire.framing import MAX_FRAME_BYTES, FrameBuffer, encode_frame
+from envhub.wire.framing import HEADER, MAX_FRAME_BYTES, FrameBuffer, encode_frame
 from envhub.wire.lifecycle import Event, State, after, following
 from envhub.wire.messages import (
+    NO_MESSAGE,
     REPLIES,
     Cancel,
     Failed,
     Reply,
     Request,
-    decode,
     encode,
 )
 from envhub.wire.vector import VectorRequest
@@ -68,6 +68,7 @@ class Exchange:
         self.state = after(State.STARTING, Event.ISOLATED)
         self._limits = limits
         self.meter = meter
+        self._frame_bytes = limits.frame_bytes
         self._frames = FrameBuffer(max_bytes=limits.frame_bytes)
         self._replies = replies
         self.op = 0
@@ -87,22 +88,23 @@ class Exchange:
             InvalidOption: a reset's message is too long; nothing has been called.
             InvalidAction: another's is.
         """
-        message, allowed = encode(request(self.op + 1)), self._limits.frame_bytes
-        if len(message) > allowed:
+        op = self.op + 1
+        message = encode(request(op))
+        length = len(message)
+        if length > self._frame_bytes:
             kind = errors.InvalidOption if stage == "reset" else errors.InvalidAction
-            raise kind(f"a message of {len(message)} bytes is over {allowed}")
+            raise kind(f"a message of {length} bytes is over {self._frame_bytes}")
         if stage == "close":
             self.state = after(self.state, Event.ASKED_TO_CLOSE)
         else:
             self.state = _CALLED.get(self.state) or after(self.state, Event.CALLED)
-        self.op += 1
+        self.op = op
         self._stage = stage
         if self._printed_bytes:
             self._output.clear()
             self._printed_bytes = 0
-        frame = encode_frame(message)
-        self.meter.sent_bytes += len(frame)
-        return frame
+        self.meter.sent_bytes += HEADER.size + length
+        return HEADER.pack(length) + message
 
     def cancel(self) -> bytes:
         """Return the frame that asks the environment to leave the call under way."""
@@ -127,7 +129,7 @@ class Exchange:
             frame = self._frames.receive(data)
             if frame is None:
                 return None
-            reply: Reply = decode(self._replies, frame)
+            reply: Reply = self._replies.decode(frame)
             if reply.op != self.op:
                 raise RemoteProtocolError(f"a reply to call {reply.op}, expected {self.op}")
             if self._frames.waiting:
@@ -135,6 +137,9 @@ class Exchange:
         except RemoteProtocolError:
             self._is_broken = True
             raise
+        except NO_MESSAGE as error:
+            self._is_broken = True
+            raise RemoteProtocolError(f"not a valid message: {error}") from error
         self.state = state
         return reply
 
@@ -142,8 +147,7 @@ class Exchange:
         """Return what to kill the process for, after `receive` has refused its bytes."""
         if not 0 < error.frame_bytes <= MAX_FRAME_BYTES:
             return "protocol", NOTHING  # no worker of ours sends that: it is no length
-        allowed = self._limits.frame_bytes
-        return "frame_limit", Passed("frame_bytes", allowed, error.frame_bytes)
+        return "frame_limit", Passed("frame_bytes", self._frame_bytes, error.frame_bytes)
 
     def printed(self, data: bytes) -> Passed | None:
         """Take output of the process; return the limit once it is too much."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import select
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
 
 from envhub.errors import RemoteProtocolError
 from envhub.hub.calls.exchange import Exchange
@@ -34,36 +35,41 @@ class Poll:
     Args:
         lease: of the process.
         exchange: with it, and nobody else's.
+
+    Attributes:
+        process: that of the lease.
     """
 
     def __init__(self, lease: Lease, exchange: Exchange) -> None:
         self._lease = lease
-        self._process = lease.process
+        self.process = lease.process
         self._exchange = exchange
-        # held to send, and while a call is marked as begun or over. Taken twice by one thread
-        # when a signal's handler cancels what it has interrupted
+        # Held by who acts on a call that another thread makes, which looks at `_is_acting` when
+        # it has marked the call as over, and else need not take it: each step would pay. Taken
+        # twice by one thread when a signal's handler cancels what it has interrupted
         self._lock = threading.RLock()
+        self._is_acting = False
         self._unsent = b""
-        self._call: object | None = None  # the one under way, which is nothing but itself
-        self._asked: object | None = None  # the last one that was to be left early
+        self._call = 0  # number of the one under way, once it was sent as far as it can be
+        self._asked = 0  # of the last one that was to be left early
         # The kernel looks at them in this order. So where it finds a reply it also finds what
         # was printed before that was sent
-        self._channel = self._process.channel.fileno()
+        self._channel = self.process.channel.fileno()
         self._poller = select.poll()
         self._poller.register(self._channel, select.POLLIN)
-        self._poller.register(self._process.output, select.POLLIN)
-        self._poller.register(self._process.pidfd, select.POLLIN)
+        self._poller.register(self.process.output, select.POLLIN)
+        self._poller.register(self.process.pidfd, select.POLLIN)
         self._look = self._poller.poll
         self._awaits_room = False
 
     def is_over(self) -> bool:
         """Whether it cannot be called: it has ended, or spoke when nobody had asked."""
-        if self._exchange.state is not State.READY or self._process.is_killed:
+        if self._exchange.state is not State.READY or self.process.is_killed:
             return True
         if not self._look(0):
             return False
         self._receive()
-        return self._process.is_killed or self._process.has_ended
+        return self.process.is_killed or self.process.has_ended
 
     def call(
         self,
@@ -77,25 +83,27 @@ class Poll:
         Raises:
             WorkerError: the process ended.
         """
-        frame = self._exchange.call(stage, request)
-        self._exchange.meter.begin(stage)
+        exchange = self._exchange
+        frame = exchange.call(stage, request)
+        exchange.meter.begin(stage)
         try:
-            with self._lock:
-                self._unsent += frame  # a Cancel of the call before may be left in there
-                self._call = object()
-                self._send()
+            self._unsent += frame  # a Cancel of the call before may be left in there
+            self._send()
+            self._call = exchange.op
             reply = self._converse(deadline)
         except BaseException:  # KeyboardInterrupt among them: nobody could place the reply
-            self._process.kill("closed")
+            self.process.kill("closed")
             raise
         finally:
-            self._exchange.meter.end()
-            with self._lock:
-                self._call = None
+            exchange.meter.end()
+            self._call = 0
+            if self._is_acting:  # on having found a call under way: until that is done
+                self._lock.acquire()
+                self._lock.release()
         if reply is None:
             self._read_output()
-            self._exchange.ended()
-            raise self._exchange.loss(verdict(self._lease))
+            exchange.ended()
+            raise exchange.loss(verdict(self._lease))
         return reply
 
     def cancel(
@@ -107,38 +115,48 @@ class Poll:
             within: until when it may be answered, if its environment can be asked.
             later: calls a function after so many seconds.
         """
-        with self._lock:
-            if self._call is None:
+        with self._acting():
+            if not (call := self._call):
                 return False
-            if not self._process.cancels:
-                self._process.kill(within.reason)
+            if not self.process.cancels:
+                self.process.kill(within.reason)
                 return True
-            if self._asked is self._call:
+            if self._asked == call:
                 return True
-            self._asked = call = self._call
+            self._asked = call
             self._unsent += self._exchange.cancel()
             if self._send():
-                self._process.ring()
+                self.process.ring()
 
         def kill() -> None:
-            with self._lock:
-                if self._call is call:
-                    self._process.kill(within.reason, within.passed)
+            with self._acting():
+                if self._call == call:
+                    self.process.kill(within.reason, within.passed)
 
         later(within.left_s, kill)
         return True
 
+    @contextmanager
+    def _acting(self) -> Iterator[None]:
+        """Hold the call that is found in here, if it is one, from being over."""
+        with self._lock:
+            was, self._is_acting = self._is_acting, True
+            try:
+                yield
+            finally:
+                self._is_acting = was
+
     def _converse(self, deadline: Deadline) -> Reply | None:
-        process, channel, look = self._process, self._channel, self._look
+        process, channel, look = self.process, self._channel, self._look
         until = deadline.until
         if self._unsent or self._awaits_room:
             self._await_room()
         while True:
-            left = until - time.monotonic()
+            left = until - monotonic()
             ready = look(_LOOK_MS if left > _LOOK_S else max(left, 0.0) * 1000)
             if left <= 0:  # also while something comes: a trickle would go on for ever
                 process.kill(deadline.reason, deadline.passed)
-                until = time.monotonic() + _CLOSE_S
+                until = monotonic() + _CLOSE_S
             ended = False
             for descriptor, _ in ready:
                 if descriptor == channel:
@@ -169,13 +187,13 @@ class Poll:
         with self._lock:
             if self._send():
                 self._await_room()
-                if self._asked is self._call:
-                    self._process.ring()
+                if self._asked == self._call:
+                    self.process.ring()
 
     def _send(self) -> bool:
         """Send what there is, and return whether that was all of it. Under the lock."""
         try:
-            sent = self._process.channel.send(self._unsent)
+            sent = self.process.channel.send(self._unsent)
         except BlockingIOError:
             return False
         except OSError:
@@ -186,29 +204,29 @@ class Poll:
     def _receive(self) -> tuple[Reply | None, bool]:
         """Return the reply, if it is whole, and whether there may be more to read."""
         try:
-            data = self._process.channel.recv(_READ_BYTES)
+            data = self.process.channel.recv(_READ_BYTES)
         except BlockingIOError:
             return None, True
         except OSError:
             data = b""
         if not data:
             return None, False
-        if self._process.is_killed:
+        if self.process.is_killed:
             return None, True  # nothing counts any more
         try:
             return self._exchange.receive(data), True
         except RemoteProtocolError as error:
-            self._process.kill(*self._exchange.violation(error))
+            self.process.kill(*self._exchange.violation(error))
             return None, False
 
     def _read_output(self) -> bool:
         """Take what was printed; False when nothing can come any more."""
         try:
-            data = os.read(self._process.output, _READ_BYTES)
+            data = os.read(self.process.output, _READ_BYTES)
         except BlockingIOError:
             return True
         except OSError:
             return False
         if data and (passed := self._exchange.printed(data)):
-            self._process.kill("output_limit", passed)
+            self.process.kill("output_limit", passed)
         return bool(data)

@@ -1,14 +1,16 @@
 """Tenure: until when a session, its episode and its call may go on.
 
-Calls come from the session's own thread, looks from the hub's. A lock makes them agree on who
-was first: a session is not closed for idleness under a call that has begun, and a call does
-not begin in one that was closed.
+Calls come from the session's own thread, looks from the hub's. They agree on who was first: a
+session is not closed for idleness under a call that has begun, and a call does not begin in one
+that was closed. For that a call says that it has begun before it looks at what was found idle,
+and who finds it idle looks at that word again; so only where there is something to agree on
+does a call take the lock.
 """
 
 from __future__ import annotations
 
 import threading
-import time
+from time import monotonic
 
 import msgspec
 
@@ -30,27 +32,24 @@ class Deadline(msgspec.Struct, frozen=True):
         limit: by its name in env.toml.
         allowed_s: seconds.
         since: when they began, in time.monotonic's seconds.
+        until: when it has passed, likewise.
     """
 
     reason: OwnReason
     limit: str
     allowed_s: float
     since: float
-
-    @property
-    def until(self) -> float:
-        """When it has passed, in time.monotonic's seconds."""
-        return self.since + self.allowed_s
+    until: float
 
     @property
     def left_s(self) -> float:
         """Seconds left; negative once it has passed."""
-        return self.until - time.monotonic()
+        return self.until - monotonic()
 
     @property
     def passed(self) -> Passed:
         """The limit, with the seconds that have gone by until now."""
-        return Passed(self.limit, self.allowed_s, time.monotonic() - self.since)
+        return Passed(self.limit, self.allowed_s, monotonic() - self.since)
 
 
 class Tenure:
@@ -66,7 +65,7 @@ class Tenure:
         self._allowed: dict[str, float] = msgspec.structs.asdict(deadlines)
         self._lock = threading.Lock()
         self._calling = True
-        self._called = time.monotonic()
+        self._called = monotonic()
         self._episode: Deadline | None = None
         self._cut: Passed | None = None
         self._idle: Passed | None = None
@@ -86,27 +85,31 @@ class Tenure:
             SessionClosed: nobody had called it for too long.
             DeadlineExceeded: its episode's time is over, and this is no reset.
         """
+        self._calling = True  # first: who finds the session idle looks at it once more
+        if self._idle is not None or self._episode is not None:
+            self._begin_with_care(stage)
+        self._tally.begin(stage)
+
+    def _begin_with_care(self, stage: str) -> None:
         with self._lock:
+            self._calling = False
             if self._idle is not None:
                 raise self.closed()
-            if self._episode is not None and stage not in _BESIDE_EPISODES:
-                self._begin_in(self._episode, stage)
+            episode = None if stage in _BESIDE_EPISODES else self._episode
+            if episode is not None and self._cut is None and episode.left_s <= 0:
+                self._cut = episode.passed
+            if episode is not None and self._cut is not None:
+                self._called = monotonic()
+                over = _over(stage, self._cut)
+                self._tally.failed(over)
+                raise over
             self._calling = True
-            self._tally.begin(stage)
-
-    def _begin_in(self, episode: Deadline, stage: str) -> None:
-        if self._cut is None and episode.left_s <= 0:
-            self._cut = episode.passed
-        if self._cut is not None:
-            self._called = time.monotonic()
-            over = _over(stage, self._cut)
-            self._tally.failed(over)
-            raise over
 
     def deadline(self, stage: str) -> Deadline:
         """Return when what is asked of the process now must be answered."""
         limit = _LIMITS.get(stage, "state_s")
-        call = Deadline("deadline", limit, self._allowed[limit], time.monotonic())
+        allowed_s, now = self._allowed[limit], monotonic()
+        call = Deadline("deadline", limit, allowed_s, now, now + allowed_s)
         episode = self._episode
         if episode is None or stage in _BESIDE_EPISODES or episode.until > call.until:
             return call
@@ -114,7 +117,8 @@ class Tenure:
 
     def cancelled(self) -> Deadline:
         """Return when a call that is cancelled now must be answered."""
-        return Deadline("cancelled", "cancel_s", self._allowed["cancel_s"], time.monotonic())
+        allowed_s, now = self._allowed["cancel_s"], monotonic()
+        return Deadline("cancelled", "cancel_s", allowed_s, now, now + allowed_s)
 
     def end(self, stage: str, reply: Reply | None = None, *, lost: bool = False) -> None:
         """End a call.
@@ -124,21 +128,21 @@ class Tenure:
             reply: None when the environment could not answer.
             lost: its process has ended, or was killed, and the episode with it.
         """
+        now = self._called = monotonic()
+        self._tally.end(reply, now, lost=lost)
+        if self._episode is None and stage != "reset":  # nothing for which to take the lock
+            self._calling = False
+            return
         with self._lock:
             self._calling = False
-            self._called = time.monotonic()
-            self._tally.end(reply, self._called, lost=lost)
             episode, self._cut = self._episode, None
-            if episode is None and stage != "reset":
-                return
             done = isinstance(reply, Observed) and (reply.terminated or reply.truncated)
             if stage == "reset" or lost or done:
                 self._episode = None
             allowed_s = self._allowed["episode_s"]
             if stage == "reset" and isinstance(reply, Observed) and allowed_s and not done:
-                self._episode = Deadline(
-                    "episode_deadline", "episode_s", allowed_s, self._called
-                )
+                until = now + allowed_s
+                self._episode = Deadline("episode_deadline", "episode_s", allowed_s, now, until)
             elif lost and stage != "reset" and episode is not None and episode.left_s <= 0:
                 self._episode, self._cut = episode, episode.passed  # the next call is told
 
@@ -169,11 +173,14 @@ class Tenure:
     def idle(self) -> Passed | None:
         """Return the limit if nobody has called for too long; the session must be closed."""
         allowed_s = self._allowed["idle_s"]
+        if not allowed_s or self._calling:
+            return None
         with self._lock:
-            silent_s = time.monotonic() - self._called
-            if not allowed_s or self._calling or silent_s <= allowed_s:
-                return None
-            self._idle = self._idle or Passed("idle_s", allowed_s, silent_s)
+            silent_s = monotonic() - self._called
+            if self._idle is None and silent_s > allowed_s:
+                self._idle = Passed("idle_s", allowed_s, silent_s)
+                if self._calling:  # since we looked: that call is in time
+                    self._idle = None
             return self._idle
 
     def overdue(self) -> Passed | None:

@@ -47,6 +47,7 @@ class ForkedProcess:
     Attributes:
         limits: in force around it. The owner who knows them sets them.
         leaf: its control group, if it has one.
+        is_killed: we have sent SIGKILL.
         kept_bytes: that are kept for it outside, and count as its own.
         is_unreaped: its zygote is wedged, so that nobody will say how it ended.
     """
@@ -58,6 +59,7 @@ class ForkedProcess:
         self._own_group = grade.tier == "none"  # and with it its process group
         self._ordered = grade.fenced  # an executioner: SIGTERM is its order
         self._killed_for: tuple[OwnReason, Passed] | None = None
+        self.is_killed = False
         self._was_alive = False  # when it was killed, so that this is what ended it
         self.limits = Limits(cpu_s=cpu_limit_s)
         self.leaf: Leaf | None = None
@@ -79,6 +81,7 @@ class ForkedProcess:
         if self._verdict is None and self._killed_for is None:
             self._was_alive = not self.has_ended
             self._killed_for = reason, passed
+            self.is_killed = True
         if self.pidfd < 0:
             return
         try:
@@ -101,11 +104,6 @@ class ForkedProcess:
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(0))
-
-    @property
-    def is_killed(self) -> bool:
-        """Whether we have sent SIGKILL."""
-        return self._killed_for is not None
 
     @property
     def verdict(self) -> Verdict | None:
