@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from gymnasium import spaces as kinds
@@ -20,11 +20,14 @@ from envhub.wire.vector import (
     STEP,
     Answered,
     Ask,
+    Autoreset,
     Batched,
     Gathered,
     ResetBatch,
     StepBatch,
 )
+
+_STEPS = (lambda op: StepBatch(op, 0), lambda op: StepBatch(op, 1))  # by turn
 
 
 class Crew:
@@ -38,27 +41,36 @@ class Crew:
     Attributes:
         members: as given.
         rows: which environments are whose.
+        everybody: `rows`, by member.
+        whom: all members.
         size: how many there are.
         space: of one observation.
         over: whose next step is a reset.
+        is_whole: they are one object, which resets its own.
     """
 
     space: kinds.Space[Any]
 
-    def __init__(self, members: Sequence[Member], mode: AutoresetMode, *, copy: bool) -> None:
+    def __init__(self, members: Sequence[Member], *, copy: bool) -> None:
         self.members = list(members)
+        self.is_whole = any(member.whole for member in members)
         ends = [0]
         for member in self.members:
             ends.append(ends[-1] + member.count)
         self.rows = [slice(first, last) for first, last in pairwise(ends)]
         self.size = ends[-1]
         self.over = np.ones(self.size, np.bool_)
-        self._same_step = mode is AutoresetMode.SAME_STEP
+        self._overs = [member.count for member in self.members]  # how many of each are
+        self.everybody = dict(enumerate(self.rows))
+        self.whom = range(len(self.members))
+        self._same_step = False
         self._copy = copy
         self._views: list[spaces.Views | None] = [None] * len(self.members)
         # of members without a process
         self._last: list[list[Any] | None] = [None] * len(self.members)
         self._kept: dict[int, list[Any]] = {}
+        self._seeds: list[int | None] = [None] * self.size  # the last that were given
+        self._starts = [0] * len(self.members)  # of processes
 
     def start(self) -> Gathered:
         """Start every process, and return what the environments are."""
@@ -73,26 +85,49 @@ class Crew:
         self._leaves = spaces.leaf_kinds(gathered.observation)
         return gathered
 
+    def follow(self, mode: AutoresetMode) -> None:
+        """Know when an episode follows the one before."""
+        self._same_step = mode is AutoresetMode.SAME_STEP
+        for member in self.members:
+            member.autoreset = cast(Autoreset, mode.name.lower())
+
     def check_usable(self) -> None:
         """Raise what a call would meet that cannot be made."""
-        for member in self.members:
-            member.check_usable()
+        self.members[0].check_usable()
 
     def are_over(self, whom: Iterable[int]) -> bool:
         """Whether an episode of these members is."""
-        return any(self.over[self.rows[at]].any() for at in whom)
+        return any(self._overs[at] for at in whom)
+
+    def _mark(self, at: int, over: Any) -> None:
+        """Note which episodes of a member are over."""
+        self.over[self.rows[at]] = over
+        self._overs[at] = int(self.over[self.rows[at]].sum())
 
     # ------------------------------------------------------------ resets
 
-    def reset(self, mask: Any, seeds: list[int | None], options: bytes) -> Batch:
-        """Reset the environments that `mask` names."""
+    def reset(
+        self, mask: Any, seeds: list[int | None], options: bytes, whole: list[int | None]
+    ) -> Batch:
+        """Reset the environments that `mask` names.
+
+        Args:
+            mask: one for each.
+            seeds: likewise.
+            options: for all.
+            whole: what a vectorised class gets for seeds.
+        """
         whom = [at for at, rows in enumerate(self.rows) if mask[rows].any()]
-        self.over[mask] = True  # until they were reset
+        for at in whom:  # until they were reset
+            self._mark(at, self.over[self.rows[at]] | mask[self.rows[at]])
+        for row in np.flatnonzero(mask):
+            self._seeds[row] = self._seeds[row] if seeds[row] is None else seeds[row]
         try:
             live = self._live(whom)
             for at, views in live.items():
                 np.multiply(mask[self.rows[at]], RESET, out=views.todo, casting="unsafe")
-                self._begin_reset(at, seeds[self.rows[at]], options)
+                given = whole if self.is_whole else seeds[self.rows[at]]
+                self._begin_reset(at, given, options)
             wait([self.members[at] for at in whom], len(whom))
         except BaseException:
             self._drop_pending(whom)
@@ -108,19 +143,23 @@ class Crew:
                 self._drop(at)
         if failed is not None:
             raise failed
+        batch.leaves = self._new_leaves(batch.size)
         for at in range(len(self.members)):
             self._see(at, batch)
         return batch
 
     def _begin_reset(self, at: int, seeds: list[int | None], options: bytes) -> None:
-        turn = self._next_turn(at)
+        views = self._views[at]
+        assert views is not None
+        turn: Literal[0, 1] = 0 if views.turn else 1
         self.members[at].begin("reset", lambda op: ResetBatch(op, turn, seeds, options))
 
     def _finish_reset(self, at: int, mask: Any, batch: Batch) -> None:
-        member = self.members[at]
+        member, views = self.members[at], self._views[at]
+        assert views is not None
         pack(batch, batch.parts[at], member.result(Batched))
-        self._turn(at)
-        self.over[self.rows[at]] &= ~mask
+        views.turn, views.has_observed = 1 - views.turn, True
+        self._mark(at, self.over[self.rows[at]] & ~mask)
         member.count_batch(steps=0, episodes=int(mask.sum()))
 
     # ------------------------------------------------------------ steps
@@ -130,24 +169,20 @@ class Crew:
 
         Args:
             parts: which of the actions are whose.
-            taken: the leaves of the actions.
+            taken: the leaves of the actions, of kinds that may be cast to theirs.
         """
         live = self._live(parts)  # all, before one of them steps
+        todo = self.over.view(np.uint8) + STEP  # or RESET, which follows it
         try:
             for at, views in live.items():
-                over = self.over[self.rows[at]]
-                views.todo[:] = np.where(over, RESET, STEP)
+                views.todo[:] = todo[self.rows[at]]
                 for leaf, array in zip(views.actions, taken, strict=True):
-                    np.copyto(leaf, array[parts[at]], casting="same_kind")
-                self._begin_step(at)
+                    leaf[:] = array[parts[at]]
+                self.members[at].begin("step", _STEPS[1 - views.turn])
         except BaseException:
             for at in parts:
                 self._drop(at)
             raise
-
-    def _begin_step(self, at: int) -> None:
-        turn = self._next_turn(at)
-        self.members[at].begin("step", lambda op: StepBatch(op, turn))
 
     def wait_some(self, whom: Sequence[int], least: int) -> list[int]:
         """Wait until so many environments of these members are done; return the members."""
@@ -171,52 +206,70 @@ class Crew:
             self._drop_pending(whom)
             raise
         batch = self._batch(whom)
-        failed: EnvhubError | None = None
+        lost: dict[int, EnvhubError] = {}
         for at in whom:
             try:
-                self._finish_step(at, batch)
+                pack(batch, batch.parts[at], self.members[at].result(Batched))
+            except EnvhubError as error:
+                lost[at] = error
+        self._take_steps(whom, batch, lost)
+        failed: EnvhubError | None = None
+        for at, cause in lost.items():
+            try:
+                self._lose(at, cause, batch)
             except EnvhubError as error:
                 failed = failed or error
         if failed is not None:
             raise failed
         return batch
 
-    def _finish_step(self, at: int, batch: Batch) -> None:
-        member, rows, views = self.members[at], self.rows[at], self._views[at]
-        part, was_over = batch.parts[at], self.over[rows]
-        resets = int(was_over.sum())
-        assert views is not None
-        try:
-            batched = member.result(Batched)
-            rewards = views.rewards.copy()
-            rewards[was_over] = 0.0  # a reset has none, whatever lies there
-            if not np.isfinite(rewards).all():  # no worker of ours says so
-                raise RemoteProtocolError("rewards that are not finite")
-            pack(batch, part, batched)
-        except EnvhubError as error:
-            del views
-            self._lose(at, error, batch, all_resets=resets == member.count)
-            return
-        self._turn(at)
-        batch.rewards[part] = rewards
-        terminated, truncated = batch.terminated[part], batch.truncated[part]
-        np.not_equal(views.terminated, 0, out=terminated)
-        np.not_equal(views.truncated, 0, out=truncated)
-        if resets:
-            terminated[was_over] = truncated[was_over] = False
-        over = terminated | truncated
-        begun = resets + (int(over.sum()) if self._same_step else 0)
-        self.over[rows] = False if self._same_step else over
-        self._see(at, batch)
-        member.count_batch(steps=member.count - resets, episodes=begun)
+    def _take_steps(
+        self, whom: Sequence[int], batch: Batch, lost: dict[int, EnvhubError]
+    ) -> None:
+        """Read what came of a step, of all members at once; nothing of those that are lost.
 
-    def _lose(self, at: int, error: EnvhubError, batch: Batch, *, all_resets: bool) -> None:
+        Args:
+            whom: the members.
+            batch: takes it.
+            lost: who has no result, and why; who lies is added.
+        """
+        views: list[spaces.Views] = [self._views[at] for at in whom]  # type: ignore[misc]
+        batch.rewards = np.concatenate([each.rewards for each in views])
+        ends = np.concatenate([each.ends for each in views], axis=1) != 0
+        was_over = [self._overs[at] for at in whom]
+        if any(was_over) and not self.is_whole:
+            over = np.concatenate([self.over[self.rows[at]] for at in whom])
+            batch.rewards[over] = 0.0  # a reset has none, whatever lies there
+            ends[:, over] = False
+        if 0 in np.isfinite(batch.rewards).tobytes():  # half of what `all` costs
+            for at in set(whom) - lost.keys():
+                if not np.isfinite(batch.rewards[batch.parts[at]]).all():
+                    # no worker of ours says so
+                    lost[at] = RemoteProtocolError("rewards that are not finite")
+        batch.terminated, batch.truncated = ends
+        now_over = ends[0] | ends[1]
+        said = now_over.tobytes()
+        for at, each, resets in zip(whom, views, was_over, strict=True):
+            if at in lost:
+                continue
+            each.turn, each.has_observed = 1 - each.turn, True
+            member, part, rows = self.members[at], batch.parts[at], self.rows[at]
+            count = said.count(1, part.start, part.stop)
+            begun = resets + count if self._same_step else resets
+            member.count_batch(steps=member.count - resets, episodes=begun)
+            if self._same_step:
+                count = 0
+            if resets or count:
+                self.over[rows] = now_over[part] if count else False
+                self._overs[at] = count
+        self._see_all(views, batch, keep=not (self._copy or lost))
+
+    def _lose(self, at: int, error: EnvhubError, batch: Batch) -> None:
         """End the episodes of a member that has no result, for this cause."""
-        part = batch.parts[at]
+        part, all_resets = batch.parts[at], self._overs[at] == self.members[at].count
         self._drop(at)
         if all_resets:  # a fresh one would come to no more
             raise error
-        self._see(at, batch)
         batch.rewards[part], batch.terminated[part], batch.truncated[part] = 0.0, False, True
         for row in range(part.start, part.stop):
             last = {}
@@ -277,8 +330,8 @@ class Crew:
             for member in members:
                 member.begin_start()
             wait(members, len(members))
-            for member in members:
-                member.begin_share()
+            for at, member in zip(whom, members, strict=True):
+                member.begin_share(self._next_seeds(at))
             wait(members, len(members))
             started = {at: spaces.Views(*self.members[at].finish_start()) for at in whom}
         except BaseException:
@@ -289,6 +342,18 @@ class Crew:
             self._views[at] = views
         return started
 
+    def _next_seeds(self, at: int) -> list[int | None]:
+        """Return what the environments of a fresh process begin with if nobody says.
+
+        Where there was a seed they follow from it, and from how often there was a loss: a run
+        can be repeated, and does not play the same episode again after each loss.
+        """
+        self._starts[at] += 1
+        return [
+            None if seed is None else _follower(seed, self._starts[at])
+            for seed in self._seeds[self.rows[at]]
+        ]
+
     def _live(self, whom: Iterable[int]) -> dict[int, spaces.Views]:
         """Return the memory of these members' processes, fresh ones after a loss.
 
@@ -297,12 +362,12 @@ class Crew:
         live: dict[int, spaces.Views] = {}
         lost: list[int] = []
         for at in whom:
-            views, surely = self._views[at], bool(self.over[self.rows[at]].all())
-            if views is not None and self.members[at].is_ready(surely=surely):
+            views, member = self._views[at], self.members[at]
+            if views is not None and member.is_ready(surely=self._overs[at] == member.count):
                 live[at] = views
             else:
                 lost.append(at)
-            del views  # or the memory could not be unmapped
+        del views  # or the memory could not be unmapped
         for at in lost:
             self._drop(at)
         return live | self._start(lost) if lost else live
@@ -312,7 +377,7 @@ class Crew:
         if views is not None and views.has_observed:
             self._last[at] = views.copies()
         del views  # or the memory could not be unmapped
-        self.over[self.rows[at]] = True
+        self._mark(at, True)
         self.members[at].drop()
 
     def _drop_pending(self, whom: Iterable[int]) -> None:
@@ -320,31 +385,44 @@ class Crew:
         for at in whom:
             if not self.members[at].is_ready():
                 self._drop(at)
-            self.over[self.rows[at]] = True
-
-    def _next_turn(self, at: int) -> Literal[0, 1]:
-        views = self._views[at]
-        assert views is not None
-        return 0 if views.turn else 1
-
-    def _turn(self, at: int) -> None:
-        views = self._views[at]
-        assert views is not None
-        views.turn, views.has_observed = 1 - views.turn, True
+            self._mark(at, True)
 
     # ------------------------------------------------------------ what is returned
 
-    def _batch(self, whom: Iterable[int]) -> Batch:
+    def _batch(self, whom: Sequence[int]) -> Batch:
+        if len(whom) == len(self.members):
+            return Batch(self.everybody, self.size)
         parts, size = {}, 0
         for at in whom:
             parts[at] = slice(size, size + self.members[at].count)
             size += self.members[at].count
-        leaves = self._kept.get(size)
-        if self._copy or leaves is None:
-            leaves = [np.zeros((size, *shape), dtype) for dtype, shape in self._leaves]
+        return Batch(parts, size)
+
+    def _new_leaves(self, size: int) -> list[Any]:
+        """Return arrays for observations: without copies, those of the last time."""
+        if not self._copy and size in self._kept:
+            return self._kept[size]
+        leaves = [np.zeros((size, *shape), dtype) for dtype, shape in self._leaves]
         if not self._copy:
             self._kept[size] = leaves
-        return Batch(parts, size, leaves)
+        return leaves
+
+    def _see_all(self, views: list[spaces.Views], batch: Batch, *, keep: bool) -> None:
+        """Take over the last observations of these members, which all have some.
+
+        Args:
+            views: theirs.
+            batch: takes them.
+            keep: the next step may overwrite them.
+        """
+        if keep and len(views) == 1 and views[0].is_plain:
+            batch.leaves = views[0].observations[views[0].turn]
+            return
+        leaves = self._new_leaves(batch.size) if keep else [None] * len(self._leaves)
+        seen = [each.observations[each.turn] for each in views]
+        batch.leaves = [
+            spaces.joined(parts, out) for *parts, out in zip(*seen, leaves, strict=True)
+        ]
 
     def _see(self, at: int, batch: Batch) -> None:
         """Take over the last observations of a member."""
@@ -357,6 +435,10 @@ class Crew:
         elif last is not None:
             for leaf, rows in zip(batch.leaves, last, strict=True):
                 leaf[batch.parts[at]] = rows
+
+
+def _follower(seed: int, after: int) -> int:
+    return int(np.random.SeedSequence((seed % 2**64, after)).generate_state(1)[0])
 
 
 def _begin_ask(member: Member, name: str, data: bytes, assign: bool) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+from gymnasium.envs.registration import VectorizeMode
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector import VectorEnv as _VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -18,8 +19,8 @@ from envhub.adapters.packing import Batch
 from envhub.errors import InvalidOption, RemoteProtocolError, ResetNeeded, UsageError
 from envhub.hub.make import background_hub
 from envhub.hub.vectors.member import Member
+from envhub.hub.vectors.reserving import reserve_all
 from envhub.wire import infos as wire
-from envhub.wire.vector import Autoreset
 
 _MOST_SEED = 2**63
 Stepped = tuple[Any, Any, Any, Any, dict[str, Any]]
@@ -30,7 +31,8 @@ def make_vec(
     num_envs: int,
     *,
     processes: int | None = None,
-    autoreset_mode: str | AutoresetMode = "next_step",
+    vectorization_mode: str | VectorizeMode | None = None,
+    autoreset_mode: str | AutoresetMode | None = None,
     copy: bool = True,
     envs: str | Path | Iterable[str | Path] = (),
     isolation: str = "strict",
@@ -49,7 +51,10 @@ def make_vec(
         name: of the environment: one of Gymnasium's, or a class that makes such.
         num_envs: how many.
         processes: that share them; one for each processor by default.
-        autoreset_mode: when an episode follows the one before; see `AutoresetMode`.
+        vectorization_mode: "vector_entry_point" takes the author's own vectorised class, in
+            one process; None steps one environment after another in each process.
+        autoreset_mode: when an episode follows the one before, "next_step" by default; see
+            `AutoresetMode`. A vectorised class has its own.
         copy: False returns observations that the next step overwrites: with one process, or
             from `recv`, the very memory that the process wrote.
         envs: folders to look in first; this and the rest as in `envhub.make`.
@@ -66,24 +71,27 @@ def make_vec(
     """
     if num_envs < 1 or (processes is not None and processes < 1):
         raise UsageError("`num_envs` and `processes` must be positive")
-    usable = len(os.sched_getaffinity(0))
+    whole = _is_whole(vectorization_mode)
+    usable = 1 if whole else len(os.sched_getaffinity(0))
     count = min(processes or usable, num_envs)
+    if whole and count > 1:
+        raise UsageError("a vectorised class has one process for all environments")
+    mode = None if autoreset_mode is None else _mode(autoreset_mode)
     background = background_hub(
         envs=envs, isolation=isolation, launcher=launcher, exactly=exactly, caps=caps,
         variables=variables,
     )  # fmt: skip
-    mode = _mode(autoreset_mode)
-    word = cast(Autoreset, mode.name.lower())
     try:
         given = wire.encode_info(options)
     except TypeError as error:
         raise InvalidOption(str(error)) from None
     least, more = divmod(num_envs, count)
-    members: list[Member] = []
+    places = background.do(reserve_all(background.hub, name, count))
+    members = [
+        Member(background, place, least + (at < more), given, whole=whole)
+        for at, place in enumerate(places)
+    ]
     try:
-        for at in range(count):
-            size = least + (at < more)
-            members.append(Member(background, name, size, word, given))
         return VectorEnv(members, mode, copy=copy)
     except BaseException:
         for member in members:
@@ -103,25 +111,35 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
 
     Args:
         members: the processes, not started.
-        mode: of autoreset.
+        mode: of autoreset; None for what there is.
         copy: see `make_vec`.
     """
 
-    def __init__(self, members: Sequence[Member], mode: AutoresetMode, *, copy: bool) -> None:
-        self._crew = crew = Crew(members, mode, copy=copy)
-        self._mode = mode
+    def __init__(
+        self, members: Sequence[Member], mode: AutoresetMode | None, *, copy: bool
+    ) -> None:
+        self._crew = crew = Crew(members, copy=copy)
         self._begun = False  # there was a reset
         self._sent: list[int] = []  # members whose steps are under way
+        crew.follow(mode or AutoresetMode.NEXT_STEP)
         gathered = crew.start()
+        metadata = _decoded(gathered.metadata, dict)
+        if crew.is_whole:
+            mode = _chosen(mode, metadata)
+            crew.follow(mode)
+        self._mode = mode = mode or AutoresetMode.NEXT_STEP
         self.num_envs = crew.size
         self.single_action_space = spaces.build(gathered.action)
         self.single_observation_space = spaces.build(gathered.observation)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.render_mode = gathered.render_mode
-        self.metadata = {**_decoded(gathered.metadata, dict), "autoreset_mode": mode}
+        self.metadata = {**metadata, "autoreset_mode": mode}
         crew.space = self.single_observation_space
         self._take = spaces.taker(self.single_action_space, self.num_envs)
+        self._ids = [list(range(rows.start, rows.stop)) for rows in crew.rows]
+        self._first = {ids[0]: at for at, ids in enumerate(self._ids)}
+        self._takes = {self.num_envs: self._take}  # by how many actions
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -148,7 +166,9 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
         self._check_idle()
         seeds = self._seeds(seed)
         mask, encoded = self._reset_options(options)
-        batch = self._crew.reset(mask, seeds, encoded)
+        # a vectorised class makes of one seed what it wants
+        whole = seeds if isinstance(seed, Sequence) else [seeds[0]]
+        batch = self._crew.reset(mask, seeds, encoded, whole)
         self._begun = True
         return batch.seen(self.single_observation_space), batch.infos
 
@@ -161,10 +181,11 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
             EnvironmentFailed: an environment raised as it was reset.
             WorkerError: a process ended as its environments were reset.
         """
+        crew = self._crew
         self._check_idle()
-        self._check_begun(range(len(self._crew.members)))
-        self._crew.begin_steps(dict(enumerate(self._crew.rows)), self._take(actions))
-        return self._stepped(self._crew.finish_steps(range(len(self._crew.members))))
+        self._check_begun(crew.everybody)
+        crew.begin_steps(crew.everybody, self._take(actions))
+        return self._stepped(crew.finish_steps(crew.whom))
 
     def send(self, actions: Any, env_ids: Sequence[int] | Any) -> None:
         """Begin steps of some environments: of all that share a process, see `processes`.
@@ -179,10 +200,9 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
         parts: dict[int, slice] = {}
         first = 0
         while first < len(ids):
-            at = next((i for i, r in enumerate(self._crew.rows) if r.start == ids[first]), 0)
-            rows = self._crew.rows[at]
-            part = slice(first, first + rows.stop - rows.start)
-            if ids[part] != list(range(rows.start, rows.stop)):
+            at = self._first.get(ids[first], 0)
+            part = slice(first, first + len(self._ids[at]))
+            if ids[part] != self._ids[at]:
                 raise UsageError(
                     "`env_ids` must be all of those that share a process, in order",
                     hint="send to those that `recv` returned, or see `processes`",
@@ -191,7 +211,10 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
                 raise UsageError(f"a step of environment {ids[first]} is under way: recv first")
             parts[at], first = part, part.stop
         self._check_begun(parts)
-        take = spaces.taker(self.single_action_space, len(ids))
+        take = self._takes.get(len(ids))
+        if take is None:
+            take = spaces.taker(self.single_action_space, len(ids))
+            self._takes[len(ids)] = take
         self._crew.begin_steps(parts, take(actions))
         self._sent += parts
 
@@ -213,20 +236,20 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
             raise
         self._sent = [at for at in self._sent if at not in done]
         result = self._stepped(self._crew.finish_steps(done))
-        ids = [
-            np.arange(rows.start, rows.stop) for rows in map(self._crew.rows.__getitem__, done)
-        ]
-        result[4]["env_id"] = np.concatenate(ids)
+        result[4]["env_id"] = np.array([i for at in done for i in self._ids[at]])
         return result
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Call a method of each environment, or read an attribute. In plain data, both ways."""
+        """Call a method of each environment, or read an attribute. In plain data, both ways.
+
+        A vectorised class is asked itself, and there is one value.
+        """
         self._check_idle()
         given = [wire.encode_info((list(args), kwargs))] * len(self._crew.members)
         values: list[Any] = []
         for answer in self._crew.ask(name, given):
             values += _decoded(answer, list)
-        if len(values) != self.num_envs:
+        if len(values) != (1 if self._crew.is_whole else self.num_envs):
             raise RemoteProtocolError("not one value for each environment")
         return tuple(values)
 
@@ -237,6 +260,9 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
     def set_attr(self, name: str, values: Any) -> None:
         """Set an attribute of each environment, to one value or to one for each."""
         self._check_idle()
+        if self._crew.is_whole:
+            self._crew.ask(name, [wire.encode_info(([values], {}))], assign=True)
+            return
         if not isinstance(values, list | tuple):
             values = [values] * self.num_envs
         if len(values) != self.num_envs:
@@ -246,7 +272,8 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
 
     def render(self) -> tuple[Any, ...]:
         """Return what each environment renders."""
-        return self.call("render")
+        rendered = self.call("render")
+        return rendered[0] if self._crew.is_whole else rendered
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the processes, and give their places back."""
@@ -307,7 +334,26 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
             raise InvalidOption(str(error)) from None
 
 
-def _mode(mode: str | AutoresetMode) -> AutoresetMode:
+def _is_whole(mode: str | VectorizeMode | None) -> bool:
+    if mode is None:
+        return False
+    if mode in (VectorizeMode.VECTOR_ENTRY_POINT, VectorizeMode.VECTOR_ENTRY_POINT.value):
+        return True
+    raise UsageError(
+        f"`vectorization_mode` {mode!r}: expected None or"
+        f' "{VectorizeMode.VECTOR_ENTRY_POINT.value}"'
+    )
+
+
+def _chosen(asked: AutoresetMode | None, metadata: dict[str, Any]) -> AutoresetMode:
+    """Return the mode of a vectorised class, which is its own."""
+    mode = _mode(metadata.get("autoreset_mode"))
+    if asked not in (None, mode):
+        raise UsageError(f"the vectorised class has {mode}, and no other `autoreset_mode`")
+    return mode
+
+
+def _mode(mode: str | AutoresetMode | None) -> AutoresetMode:
     """Return the mode: Gymnasium's own, its value ("NextStep") or its name in lower case."""
     for known in AutoresetMode:
         if mode in (known, known.value, known.name.lower()):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from gymnasium import spaces as kinds
 from gymnasium.vector import VectorEnv
 
@@ -34,17 +33,24 @@ class Batch:
     Args:
         parts: which rows are whose, by member.
         size: rows.
-        leaves: arrays for the observations.
+
+    Attributes:
+        leaves: arrays of the observations.
+        rewards: of a step; nothing after a reset, as the two that follow.
+        terminated: whose episodes are over.
+        truncated: whose were cut short.
+        infos: put together.
     """
 
-    def __init__(self, parts: dict[int, slice], size: int, leaves: list[Any]) -> None:
+    leaves: list[Any]
+    rewards: Any
+    terminated: Any
+    truncated: Any
+
+    def __init__(self, parts: dict[int, slice], size: int) -> None:
         self.parts = parts
-        self.leaves = leaves
-        self.rewards = np.zeros(size, np.float64)
-        self.terminated = np.zeros(size, np.bool_)
-        self.truncated = np.zeros(size, np.bool_)
+        self.size = size
         self.infos: dict[str, Any] = {}
-        self._packing = _Packing(size)
 
     def seen(self, space: kinds.Space[Any]) -> Any:
         """Return the observations, in the space's form."""
@@ -56,7 +62,7 @@ class Batch:
 
     def tell(self, row: int, info: dict[str, Any]) -> None:
         """Add the info of one environment."""
-        self.infos = self._packing.add(self.infos, info, row)
+        self.infos = _Packing(self.size).add(self.infos, info, row)
 
 
 def pack(batch: Batch, part: slice, batched: Batched) -> None:

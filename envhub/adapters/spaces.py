@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,8 +102,7 @@ class Views:
         self.todo = of(layout.todo)
         self.actions = [of(region) for region in layout.actions]
         self.rewards = of(layout.rewards)
-        self.terminated = of(layout.terminated)
-        self.truncated = of(layout.truncated)
+        self.ends = of(layout.ends)
         self.observations = tuple([of(r) for r in turn] for turn in layout.observations)
         # what the process writes is an array of its dtype, whatever bytes it are
         self.is_plain = all(leaf.dtype != np.bool_ for leaf in self.observations[0])
@@ -125,6 +124,19 @@ class Views:
         return leaves
 
 
+def joined(parts: Sequence[Any], out: Any = None) -> Any:
+    """Return arrays of several processes as one of our own, whatever bytes they wrote.
+
+    Args:
+        parts: of one dtype.
+        out: takes them, if it is there.
+    """
+    if parts[0].dtype == np.bool_:
+        found = np.concatenate([part.view(np.uint8) for part in parts])
+        return np.not_equal(found, 0, out=out)
+    return np.concatenate(parts, out=out)
+
+
 def leaf_kinds(described: Space) -> list[tuple[Any, tuple[int, ...]]]:
     """Return dtype and shape of each leaf."""
     return [(np.dtype(dtype), shape) for dtype, shape in vector.leaves(described)]
@@ -138,22 +150,25 @@ def taker(space: spaces.Space[Any], count: int) -> Callable[[Any], list[Any]]:
         count: of a batch.
     """
     kinds = [(np.dtype(d), (count, *s)) for d, s in _leaf_kinds(space)]
+    is_flat = not isinstance(space, spaces.Tuple | spaces.Dict)
 
     def take(actions: Any) -> list[Any]:
-        taken = []
-        for (dtype, shape), leaf in zip(kinds, flat(space, actions), strict=True):
-            try:
-                array = np.asarray(leaf)
-            except ValueError as error:
-                raise InvalidAction(f"the actions are no array: {error}") from None
-            if array.shape != shape:
-                raise InvalidAction(f"actions of shape {array.shape}, expected {shape}")
-            if not np.can_cast(array.dtype, dtype, "same_kind"):
-                raise InvalidAction(f"actions of {array.dtype}, expected {dtype}")
-            taken.append(array)
-        return taken
+        leaves = (actions,) if is_flat else flat(space, actions)
+        return [_taken(leaf, *kind) for leaf, kind in zip(leaves, kinds, strict=True)]
 
     return take
+
+
+def _taken(leaf: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
+    try:
+        array = np.asarray(leaf)
+    except ValueError as error:
+        raise InvalidAction(f"the actions are no array: {error}") from None
+    if array.shape != shape:
+        raise InvalidAction(f"actions of shape {array.shape}, expected {shape}")
+    if array.dtype != dtype and not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise InvalidAction(f"actions of {array.dtype}, expected {dtype}")
+    return array
 
 
 def _leaf_kinds(space: spaces.Space[Any]) -> Iterator[tuple[Any, tuple[int, ...]]]:

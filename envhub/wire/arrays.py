@@ -54,9 +54,9 @@ def _encode_other(value: Any) -> Any:
     raise TypeError(f"a `{type(value).__name__}` cannot be sent; make it plain data")
 
 
-def is_plain(array: Array) -> bool:
-    """Whether it has a dtype that travels."""
-    return _DTYPES.fullmatch(array.dtype) is not None
+def is_plain(dtype: str) -> bool:
+    """Whether arrays of it travel."""
+    return _DTYPES.fullmatch(dtype) is not None
 
 
 def decode_other(code: int, data: memoryview) -> Any:

@@ -16,7 +16,7 @@ import msgspec
 from envhub.wire import arrays, keys
 
 LEFT_OUT = "envhub.left_out"  # among an info: what of it cannot be sent
-_SCALAR, _TUPLE = 2, 3  # extensions, beside 1 of arrays
+_SCALAR, _TUPLE, _OBJECTS = 2, 3, 4  # extensions, beside 1 of arrays
 _DEEPEST = 16
 _MOST_LEFT_OUT = 16
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -102,7 +102,7 @@ def _sendable(value: Any, path: str, lost: list[str], depth: int) -> Any:
         if is_text(value):
             return value
     elif kind.__module__ == "numpy" and hasattr(value, "dtype"):
-        if (found := _numpy(value)) is not _NOTHING:
+        if (found := _numpy(value, path, lost, depth)) is not _NOTHING:
             return found
     elif depth and isinstance(value, Mapping):
         sent = {}
@@ -124,28 +124,36 @@ def _sendable(value: Any, path: str, lost: list[str], depth: int) -> Any:
     return _NOTHING
 
 
-def _numpy(value: Any) -> Any:
-    try:
+def _numpy(value: Any, path: str, lost: list[str], depth: int) -> Any:
+    dtype = value.dtype.str
+    if arrays.is_plain(dtype):
         if value.shape:
-            arrays.ENCODER.encode(value)
             return value
-        array = arrays.Array(value.dtype.str, (), value.tobytes())
-        if not arrays.is_plain(array):
-            return _NOTHING
+        array = arrays.Array(dtype, (), value.tobytes())
         return msgspec.msgpack.Ext(_SCALAR, msgspec.msgpack.encode(array))
-    except (TypeError, ValueError, OverflowError):
-        return _NOTHING  # of objects, of dates
+    if dtype != "|O" or value.ndim != 1 or not depth:
+        return _NOTHING  # of dates, of fields
+    items = [
+        _sendable(one, f"{path}[{i}]", lost, depth - 1) for i, one in enumerate(value.tolist())
+    ]
+    kept = [None if item is _NOTHING else item for item in items]
+    return msgspec.msgpack.Ext(_OBJECTS, arrays.ENCODER.encode(kept))
 
 
 def _decode_other(code: int, data: memoryview) -> Any:
-    if code == _TUPLE:
+    numpy: Any = sys.modules.get("numpy")
+    if code in (_TUPLE, _OBJECTS):
         items = decode_info(bytes(data))
         if not isinstance(items, list):
             raise ValueError("a tuple that is none")
-        return tuple(items)
+        if code == _TUPLE or numpy is None:
+            return tuple(items)
+        objects = numpy.empty(len(items), object)
+        for at, item in enumerate(items):
+            objects[at] = item
+        return objects
     if code == _SCALAR:
         array = arrays.decode_array(data)
-        numpy = sys.modules.get("numpy")
         return array if numpy is None else array[()]
     return arrays.decode_other(code, data)
 

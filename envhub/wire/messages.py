@@ -115,11 +115,13 @@ class Gather(Message, frozen=True):
         op: number of this call; the reply repeats it.
         count: of them.
         options: keyword arguments for making each, a mapping in MessagePack.
+        whole: they are one object, of their author's vectorised class.
     """
 
     op: Op
     count: Op
     options: bytes
+    whole: bool = False
 
 
 class Close(Message, frozen=True):

@@ -99,7 +99,7 @@ class Region(Struct, frozen=True, array_like=True):
     Args:
         offset: bytes from its beginning.
         dtype: as numpy's `dtype.str`.
-        shape: with the number of environments first.
+        shape: with the number of environments first; of `ends`, second.
     """
 
     offset: int
@@ -115,8 +115,7 @@ class Layout(Struct, frozen=True):
         todo: SKIP, STEP or RESET for each environment. The hub's to write, as are the actions.
         actions: the leaves of the action space, in order.
         rewards: the process's to write, as are all that follow.
-        terminated: 0 is no.
-        truncated: 0 is no.
+        ends: first who terminated, then who was truncated; 0 is no.
         observations: the leaves of the observation space, twice: batches take turns, so that
             the last observations are whole when a process ends within a batch.
     """
@@ -125,8 +124,7 @@ class Layout(Struct, frozen=True):
     todo: Region
     actions: tuple[Region, ...]
     rewards: Region
-    terminated: Region
-    truncated: Region
+    ends: Region
     observations: tuple[tuple[Region, ...], tuple[Region, ...]]
 
 
@@ -134,11 +132,19 @@ class Layout(Struct, frozen=True):
 
 
 class Share(Message, frozen=True):
-    """Map the memory whose descriptor comes with this frame."""
+    """Map the memory whose descriptor comes with this frame.
+
+    Args:
+        op: number of this call; the reply repeats it.
+        autoreset: how episodes follow each other.
+        layout: of the memory.
+        seeds: for the first reset of each environment, if that has none of its own.
+    """
 
     op: Op
     autoreset: Autoreset
     layout: Layout
+    seeds: list[int | None]
 
 
 class ResetBatch(Message, frozen=True):
@@ -289,9 +295,9 @@ def lay_out(action: Space, observation: Space, count: int, *, most_bytes: int) -
     """
     at = _HEAD_BYTES
 
-    def place(dtype: str, shape: tuple[int, ...]) -> Region:
+    def place(dtype: str, shape: tuple[int, ...], *, before: tuple[int, ...] = ()) -> Region:
         nonlocal at
-        region = Region(at, dtype, (count, *shape))
+        region = Region(at, dtype, (*before, count, *shape))
         at += math.prod(region.shape) * int(dtype[2:])
         at += -at % _ALIGNMENT
         if at > most_bytes:
@@ -302,10 +308,10 @@ def lay_out(action: Space, observation: Space, count: int, *, most_bytes: int) -
 
     todo = place("|u1", ())
     actions = tuple(place(*leaf) for leaf in leaves(action))
-    rewards, terminated, truncated = place("<f8", ()), place("|u1", ()), place("|u1", ())
+    rewards, ends = place("<f8", ()), place("|u1", (), before=(2,))
     seen = leaves(observation)
     first, second = (tuple(place(*leaf) for leaf in seen) for _ in range(2))
-    return Layout(at, todo, actions, rewards, terminated, truncated, (first, second))
+    return Layout(at, todo, actions, rewards, ends, (first, second))
 
 
 def encode_space(space: Space) -> bytes:

@@ -105,11 +105,17 @@ class Tenure:
                 raise over
             self._calling = True
 
-    def deadline(self, stage: str) -> Deadline:
-        """Return when what is asked of the process now must be answered."""
+    def deadline(self, stage: str, since: float | None = None) -> Deadline:
+        """Return when what is asked of the process must be answered.
+
+        Args:
+            stage: of the call.
+            since: when it began, in time.monotonic's seconds; now by default.
+        """
         limit = _LIMITS.get(stage, "state_s")
-        allowed_s, now = self._allowed[limit], monotonic()
-        call = Deadline("deadline", limit, allowed_s, now, now + allowed_s)
+        since = monotonic() if since is None else since
+        allowed_s = self._allowed[limit]
+        call = Deadline("deadline", limit, allowed_s, since, since + allowed_s)
         episode = self._episode
         if episode is None or stage in _BESIDE_EPISODES or episode.until > call.until:
             return call

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import socket
-import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +27,7 @@ from envhub.errors import (
 from envhub.hub.background import BackgroundHub
 from envhub.hub.calls.exchange import Exchange
 from envhub.hub.calls.tenure import Deadline
+from envhub.hub.places.place import Place
 from envhub.hub.vectors import memory
 from envhub.hub.workers.pool import Lease
 from envhub.hub.workers.process import SessionProcess
@@ -48,7 +49,7 @@ from envhub.wire.vector import (
 
 _READ_BYTES = 64 * 1024
 MOST_BYTES = 4 * 1024**3  # of memory shared with one process that has no limit of its own
-_NUMBER = struct.Struct("<Q")
+_NUMBER_BYTES = 8
 R = TypeVar("R")
 
 
@@ -59,29 +60,36 @@ class Member:
 
     Args:
         background: the hub.
-        name: of the environment.
+        place: in it, and the member's from here on.
         count: environments in the process.
-        autoreset: how episodes follow each other.
         options: keyword arguments for making each environment, in MessagePack.
+        whole: they are one object, of their author's vectorised class.
 
     Attributes:
+        autoreset: how episodes follow each other; to be set before they are shared.
         count: as given.
+        whole: as given.
         gathered: what the environments are; of the last process.
         layout: of the memory.
         memory: shared with the process; None without one.
         outcome: of the last call; None while it is under way.
+        is_pending: it is.
         took_s: that call, from begin to end.
+        watch: wakes up when there is something to look at.
     """
 
+    watch: select.poll
+
     def __init__(
-        self, background: BackgroundHub, name: str, count: int, autoreset: Autoreset,
-        options: bytes,
+        self, background: BackgroundHub, place: Place, count: int, options: bytes, *,
+        whole: bool = False,
     ) -> None:  # fmt: skip
         self._background = background
         self.count = count
-        self._autoreset = autoreset
+        self.whole = whole
+        self.autoreset: Autoreset = "next_step"
         self._options = options
-        self._place = background.do(background.hub.reserve(name))
+        self._place = place
         self._tenure = self._place.tenure
         self._limits = self._place.pool.manifest.limits
         self._lease: Lease | None = None
@@ -89,13 +97,16 @@ class Member:
         self._unsent = b""
         self._stage = ""
         self._since = 0.0
-        self._deadline: Deadline | None = None
+        self._printed = select.poll()  # says whether the process has
+        self._asked: Any = None  # where our numbers and its own are, to be seen in passing
+        self._answered: Any = None
         self._closed = False
         self._sharing: mmap.mmap | None = None  # until the process has it
         self.gathered: Gathered | None = None
         self.layout: Layout | None = None
         self.memory: mmap.mmap | None = None
         self.outcome: VectorReply | EnvhubError | None = None
+        self.is_pending = False
         self.took_s = 0.0
 
     def _new_exchange(self) -> Exchange:
@@ -114,15 +125,9 @@ class Member:
         return lease.process.pid if lease is not None and lease.process.pidfd >= 0 else 0
 
     @property
-    def is_pending(self) -> bool:
-        """Whether a call is under way."""
-        return self._deadline is not None
-
-    @property
     def deadline(self) -> Deadline:
         """Of the call under way."""
-        assert self._deadline is not None
-        return self._deadline
+        return self._tenure.deadline(self._stage, self._since)
 
     @property
     def unsent(self) -> bool:
@@ -156,7 +161,6 @@ class Member:
             SessionClosed: nobody had called for too long, or it was closed.
             InvalidOption: the request is too long.
         """
-        self.check_usable()
         self._tenure.begin(stage)
         try:
             frame = self._exchange.call(stage, request)
@@ -164,14 +168,13 @@ class Member:
             self._tenure.failed(error)
             self._tenure.end(stage)
             raise
-        self._stage, self.outcome = stage, None
+        self._stage, self.outcome, self.is_pending = stage, None, True
         self._since = time.monotonic()
         self._place.meter.begin(stage)
-        self._deadline = self._tenure.deadline(stage)
-        if self.memory is not None:
-            _NUMBER.pack_into(self.memory, ASKED, self._exchange.op)
         self._unsent += frame
         self.send(descriptor)
+        if self._asked is not None:  # after it was sent: who sees it need not wait for it
+            self._asked[0] = self._exchange.op
 
     def check_usable(self) -> None:
         """Raise what a call would meet that cannot be made.
@@ -204,10 +207,7 @@ class Member:
 
     def may_have_answered(self) -> bool:
         """Whether the process says so in the memory, which may be a lie."""
-        if self.memory is None:
-            return False
-        number: int = _NUMBER.unpack_from(self.memory, ANSWERED)[0]
-        return number == self._exchange.op
+        return self._answered is not None and bool(self._answered[0] == self._exchange.op)
 
     def receive(self) -> bool:
         """Take what has come; return whether there may be more to read."""
@@ -227,7 +227,8 @@ class Member:
             self.process.kill(*self._exchange.violation(error))
             return False
         if reply is not None:
-            self.read_output()
+            if self._printed.poll(0):
+                self.read_output()
             self._end(self._exchange.failure(reply) if isinstance(reply, Failed) else reply)
         return True
 
@@ -260,7 +261,7 @@ class Member:
             self._end(SessionClosed("the call was interrupted"))
 
     def _end(self, outcome: VectorReply | EnvhubError) -> None:
-        self.outcome, self._deadline = outcome, None
+        self.outcome, self.is_pending = outcome, False
         self.took_s = time.monotonic() - self._since
         self._place.meter.end()
         lost = False
@@ -296,10 +297,23 @@ class Member:
         self._lease = self._background.do(self._place.lease())
         self._exchange, self._unsent = self._new_exchange(), b""
         self.process.used = True
-        self.begin("reset", lambda op: Gather(op, self.count, self._options))
+        self.watch, self._printed = select.poll(), select.poll()
+        for descriptor in self.descriptors:
+            self.watch.register(descriptor, select.POLLIN)
+        self._printed.register(self.process.output, select.POLLIN)
+        self.begin("reset", lambda op: Gather(op, self.count, self._options, self.whole))
 
-    def begin_share(self) -> None:
+    @property
+    def descriptors(self) -> tuple[int, int, int]:
+        """What its process is looked at by: the socket, the pidfd, its output."""
+        process = self.process
+        return process.channel.fileno(), process.pidfd, process.output
+
+    def begin_share(self, seeds: list[int | None]) -> None:
         """Hand the process memory for what the environments are: the second step.
+
+        Args:
+            seeds: for the first reset of each environment, if that has none.
 
         Raises:
             UsageError: there is no such memory.
@@ -317,7 +331,7 @@ class Member:
             raise UsageError(f"cannot be vectorised: {error}") from None
         self.gathered, self.layout = gathered, layout
         with memory.shared(layout.size_bytes) as (self._sharing, descriptor):
-            self.begin("reset", lambda op: Share(op, self._autoreset, layout), descriptor)
+            self.begin("reset", lambda op: Share(op, self.autoreset, layout, seeds), descriptor)
 
     def finish_start(self) -> tuple[mmap.mmap, Layout]:
         """Return the memory, and what lies where: the third step."""
@@ -325,6 +339,10 @@ class Member:
         assert self._sharing is not None
         assert self.layout is not None
         self.memory, self._sharing = self._sharing, None
+        self._asked, self._answered = (
+            memoryview(self.memory)[at : at + _NUMBER_BYTES].cast("Q")
+            for at in (ASKED, ANSWERED)
+        )
         return self.memory, self.layout
 
     def drop(self) -> None:
@@ -334,6 +352,7 @@ class Member:
         self.abandon()
         lease, self._lease = self._lease, None
         mapped, self.memory, self._sharing = self.memory or self._sharing, None, None
+        self._asked = self._answered = None
         if mapped is not None:
             with suppress(BufferError):  # somebody has a view; it goes with the last of them
                 mapped.close()

@@ -17,6 +17,7 @@ from envhub.hub.vectors.member import Member
 
 _SPIN_S = 50e-6
 _SOON_S = 150e-6  # what took less, a wake-up included, might have been spun for
+_BRIEF_S = 0.002
 _CLOSE_S = 30.0  # between a kill and the end
 # Python runs a signal's handler between two bytecodes, and one that comes between the last of
 # them and the wait not before the wait is over
@@ -31,8 +32,12 @@ def wait(members: Sequence[Member], least: int) -> None:
     """
     try:
         pending = [member for member in members if member.is_pending]
+        if len(members) - len(pending) >= least:
+            return
         if any(member.took_s < _SOON_S for member in pending):
             pending = _spin(members, pending, least)
+        if least == len(members):
+            pending = [member for member in _one_by_one(pending) if member.is_pending]
         if len(members) - len(pending) < least:
             _block(pending, least - (len(members) - len(pending)))
     except BaseException:  # KeyboardInterrupt among them
@@ -44,6 +49,26 @@ def wait(members: Sequence[Member], least: int) -> None:
 def wait_one(member: Member) -> None:
     """Wait for the outcome of one call."""
     wait((member,), 1)
+
+
+def _one_by_one(pending: list[Member]) -> list[Member]:
+    """Wait for each of those that take no time worth mentioning; return the others.
+
+    One that ends before the one that is waited for wakes nobody up.
+    """
+    until = time.perf_counter() + _BRIEF_S
+    for at, member in enumerate(pending):
+        while member.is_pending:
+            if member.unsent or time.perf_counter() >= until:
+                return pending[at:]
+            for descriptor, _ in member.watch.poll(_BRIEF_S * 1000):
+                channel, end, _ = member.descriptors
+                what = "channel" if descriptor == channel else "output"
+                if not _look(member, "end" if descriptor == end else what):
+                    member.watch.unregister(descriptor)
+                if not member.is_pending:
+                    break
+    return []
 
 
 def _spin(members: Sequence[Member], pending: list[Member], least: int) -> list[Member]:
@@ -66,14 +91,10 @@ def _block(pending: list[Member], least: int) -> None:
     by_descriptor: dict[int, tuple[Member, str]] = {}
     until: dict[int, float] = {}
     for member in pending:
-        process = member.process
-        until[id(member)] = time.monotonic() + member.deadline.left_s
+        until[id(member)] = member.deadline.until
         events = select.POLLIN | (select.POLLOUT if member.unsent else 0)
-        for descriptor, what in (
-            (process.channel.fileno(), "channel"),
-            (process.pidfd, "end"),
-            (process.output, "output"),
-        ):
+        names = ("channel", "end", "output")
+        for descriptor, what in zip(member.descriptors, names, strict=True):
             by_descriptor[descriptor] = member, what
             poll.register(descriptor, events if what == "channel" else select.POLLIN)
     while least > 0:

@@ -105,7 +105,7 @@ class Hostile(gymnasium.Env):
         """A reply of our own making, in place of the worker's."""
         import msgspec
 
-        op = struct.unpack_from("<Q", self._memory(), 0)[0]
+        op = struct.unpack_from("<Q", self._memory(), 64)[0] + 1  # after the last reply's
         data = msgspec.msgpack.encode({"type": "batched", "op": op, **fields})
         os.write(3, struct.pack(">I", len(data)) + data)
         time.sleep(60)
