@@ -34,6 +34,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # in the session process of a vector environment only: its own numpy and gymnasium
     "envhub.worker.vectors": {
+        "envhub.worker", "envhub.worker.several", "envhub.worker.whole", "envhub.wire",
+        "envhub.errors",
+    },
+    "envhub.worker.several": {
+        "envhub.worker", "envhub.worker.shapes", "envhub.wire", "envhub.errors", "gymnasium",
+    },
+    "envhub.worker.whole": {
         "envhub.worker", "envhub.worker.shapes", "envhub.wire", "envhub.errors", "gymnasium",
     },
     "envhub.worker.shapes": {"envhub.wire", "envhub.errors", "gymnasium", "numpy"},

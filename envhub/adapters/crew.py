@@ -12,8 +12,10 @@ from gymnasium.vector import AutoresetMode
 
 from envhub.adapters import spaces
 from envhub.adapters.packing import Batch, pack
+from envhub.adapters.seeds import Seeds
+from envhub.adapters.seen import Seen
 from envhub.errors import EnvhubError, RemoteProtocolError, UsageError
-from envhub.hub.vectors.member import Member, are_alike
+from envhub.hub.vectors.member import Member
 from envhub.hub.vectors.waiting import wait, wait_one
 from envhub.wire.vector import (
     RESET,
@@ -25,6 +27,7 @@ from envhub.wire.vector import (
     Gathered,
     ResetBatch,
     StepBatch,
+    are_alike,
 )
 
 _STEPS = (lambda op: StepBatch(op, 0), lambda op: StepBatch(op, 1))  # by turn
@@ -35,7 +38,6 @@ class Crew:
 
     Args:
         members: not started.
-        mode: of autoreset.
         copy: observations are the caller's own.
 
     Attributes:
@@ -46,6 +48,7 @@ class Crew:
         size: how many there are.
         space: of one observation.
         over: whose next step is a reset.
+        seen: their observations.
         is_whole: they are one object, which resets its own.
     """
 
@@ -64,13 +67,8 @@ class Crew:
         self.everybody = dict(enumerate(self.rows))
         self.whom = range(len(self.members))
         self._same_step = False
-        self._copy = copy
-        self._views: list[spaces.Views | None] = [None] * len(self.members)
-        # of members without a process
-        self._last: list[list[Any] | None] = [None] * len(self.members)
-        self._kept: dict[int, list[Any]] = {}
-        self._seeds: list[int | None] = [None] * self.size  # the last that were given
-        self._starts = [0] * len(self.members)  # of processes
+        self.seen = Seen(len(self.members), copy=copy)
+        self._seeds = Seeds(self.size, len(self.members))
 
     def start(self) -> Gathered:
         """Start every process, and return what the environments are."""
@@ -82,7 +80,7 @@ class Crew:
         if not all(other is not None and are_alike(first, other) for other in others):
             raise UsageError("cannot be vectorised: its processes have different spaces")
         gathered = first
-        self._leaves = spaces.leaf_kinds(gathered.observation)
+        self.seen.leaves = spaces.leaf_kinds(gathered.observation)
         return gathered
 
     def follow(self, mode: AutoresetMode) -> None:
@@ -120,8 +118,7 @@ class Crew:
         whom = [at for at, rows in enumerate(self.rows) if mask[rows].any()]
         for at in whom:  # until they were reset
             self._mark(at, self.over[self.rows[at]] | mask[self.rows[at]])
-        for row in np.flatnonzero(mask):
-            self._seeds[row] = self._seeds[row] if seeds[row] is None else seeds[row]
+        self._seeds.give(seeds, np.flatnonzero(mask))
         try:
             live = self._live(whom)
             for at, views in live.items():
@@ -143,24 +140,22 @@ class Crew:
                 self._drop(at)
         if failed is not None:
             raise failed
-        batch.leaves = self._new_leaves(batch.size)
-        for at in range(len(self.members)):
-            self._see(at, batch)
+        self.seen.fill(batch)
         return batch
 
     def _begin_reset(self, at: int, seeds: list[int | None], options: bytes) -> None:
-        views = self._views[at]
+        views = self.seen.views[at]
         assert views is not None
         turn: Literal[0, 1] = 0 if views.turn else 1
         self.members[at].begin("reset", lambda op: ResetBatch(op, turn, seeds, options))
 
     def _finish_reset(self, at: int, mask: Any, batch: Batch) -> None:
-        member, views = self.members[at], self._views[at]
+        member, views = self.members[at], self.seen.views[at]
         assert views is not None
         pack(batch, batch.parts[at], member.result(Batched))
         views.turn, views.has_observed = 1 - views.turn, True
         self._mark(at, self.over[self.rows[at]] & ~mask)
-        member.count_batch(steps=0, episodes=int(mask.sum()))
+        member.count_batch(0, int(mask.sum()))
 
     # ------------------------------------------------------------ steps
 
@@ -233,36 +228,39 @@ class Crew:
             batch: takes it.
             lost: who has no result, and why; who lies is added.
         """
-        views: list[spaces.Views] = [self._views[at] for at in whom]  # type: ignore[misc]
-        batch.rewards = np.concatenate([each.rewards for each in views])
+        views: list[spaces.Views] = [self.seen.views[at] for at in whom]  # type: ignore[misc]
+        batch.rewards = rewards = np.concatenate([each.rewards for each in views])
         ends = np.concatenate([each.ends for each in views], axis=1) != 0
-        was_over = [self._overs[at] for at in whom]
-        if any(was_over) and not self.is_whole:
-            over = np.concatenate([self.over[self.rows[at]] for at in whom])
-            batch.rewards[over] = 0.0  # a reset has none, whatever lies there
-            ends[:, over] = False
-        if 0 in np.isfinite(batch.rewards).tobytes():  # half of what `all` costs
-            for at in set(whom) - lost.keys():
-                if not np.isfinite(batch.rewards[batch.parts[at]]).all():
-                    # no worker of ours says so
-                    lost[at] = RemoteProtocolError("rewards that are not finite")
+        if 0 in np.isfinite(rewards).tobytes():  # half of what `all` costs
+            self._find_liars(whom, batch, lost)
         batch.terminated, batch.truncated = ends
         now_over = ends[0] | ends[1]
         said = now_over.tobytes()
-        for at, each, resets in zip(whom, views, was_over, strict=True):
+        for at, each in zip(whom, views, strict=True):
             if at in lost:
                 continue
             each.turn, each.has_observed = 1 - each.turn, True
-            member, part, rows = self.members[at], batch.parts[at], self.rows[at]
+            member, part, resets = self.members[at], batch.parts[at], self._overs[at]
             count = said.count(1, part.start, part.stop)
             begun = resets + count if self._same_step else resets
-            member.count_batch(steps=member.count - resets, episodes=begun)
+            member.count_batch(member.count - resets, begun)
             if self._same_step:
                 count = 0
             if resets or count:
-                self.over[rows] = now_over[part] if count else False
+                self.over[self.rows[at]] = now_over[part] if count else False
                 self._overs[at] = count
-        self._see_all(views, batch, keep=not (self._copy or lost))
+        self.seen.join(views, batch, own=bool(lost))
+
+    def _find_liars(
+        self, whom: Sequence[int], batch: Batch, lost: dict[int, EnvhubError]
+    ) -> None:
+        """Note as lost whose rewards are not finite: no worker of ours says so."""
+        for at in whom:
+            rewards = batch.rewards[batch.parts[at]]
+            if not self.is_whole:
+                rewards[self.over[self.rows[at]]] = 0.0  # a reset has none
+            if at not in lost and not np.isfinite(rewards).all():
+                lost[at] = RemoteProtocolError("rewards that are not finite")
 
     def _lose(self, at: int, error: EnvhubError, batch: Batch) -> None:
         """End the episodes of a member that has no result, for this cause."""
@@ -290,7 +288,7 @@ class Crew:
         except BaseException:
             self._drop(at)
             raise
-        self._see(at, batch)
+        self.seen.put(at, batch)
 
     # ------------------------------------------------------------ attributes
 
@@ -311,7 +309,7 @@ class Crew:
 
     def close(self) -> None:
         """End the processes, and give their places back. Idempotent."""
-        self._views = [None] * len(self.members)
+        self.seen.views = [None] * len(self.members)
         for member in self.members:
             if member.is_pending:
                 member.abandon()
@@ -331,7 +329,7 @@ class Crew:
                 member.begin_start()
             wait(members, len(members))
             for at, member in zip(whom, members, strict=True):
-                member.begin_share(self._next_seeds(at))
+                member.begin_share(self._seeds.after_start(at, self.rows[at]))
             wait(members, len(members))
             started = {at: spaces.Views(*self.members[at].finish_start()) for at in whom}
         except BaseException:
@@ -339,20 +337,8 @@ class Crew:
                 member.drop()
             raise
         for at, views in started.items():
-            self._views[at] = views
+            self.seen.views[at] = views
         return started
-
-    def _next_seeds(self, at: int) -> list[int | None]:
-        """Return what the environments of a fresh process begin with if nobody says.
-
-        Where there was a seed they follow from it, and from how often there was a loss: a run
-        can be repeated, and does not play the same episode again after each loss.
-        """
-        self._starts[at] += 1
-        return [
-            None if seed is None else _follower(seed, self._starts[at])
-            for seed in self._seeds[self.rows[at]]
-        ]
 
     def _live(self, whom: Iterable[int]) -> dict[int, spaces.Views]:
         """Return the memory of these members' processes, fresh ones after a loss.
@@ -362,8 +348,8 @@ class Crew:
         live: dict[int, spaces.Views] = {}
         lost: list[int] = []
         for at in whom:
-            views, member = self._views[at], self.members[at]
-            if views is not None and member.is_ready(surely=self._overs[at] == member.count):
+            views, member = self.seen.views[at], self.members[at]
+            if views is not None and member.is_ready(self._overs[at] == member.count):
                 live[at] = views
             else:
                 lost.append(at)
@@ -373,10 +359,7 @@ class Crew:
         return live | self._start(lost) if lost else live
 
     def _drop(self, at: int) -> None:
-        views, self._views[at] = self._views[at], None
-        if views is not None and views.has_observed:
-            self._last[at] = views.copies()
-        del views  # or the memory could not be unmapped
+        self.seen.drop(at)
         self._mark(at, True)
         self.members[at].drop()
 
@@ -397,48 +380,6 @@ class Crew:
             parts[at] = slice(size, size + self.members[at].count)
             size += self.members[at].count
         return Batch(parts, size)
-
-    def _new_leaves(self, size: int) -> list[Any]:
-        """Return arrays for observations: without copies, those of the last time."""
-        if not self._copy and size in self._kept:
-            return self._kept[size]
-        leaves = [np.zeros((size, *shape), dtype) for dtype, shape in self._leaves]
-        if not self._copy:
-            self._kept[size] = leaves
-        return leaves
-
-    def _see_all(self, views: list[spaces.Views], batch: Batch, *, keep: bool) -> None:
-        """Take over the last observations of these members, which all have some.
-
-        Args:
-            views: theirs.
-            batch: takes them.
-            keep: the next step may overwrite them.
-        """
-        if keep and len(views) == 1 and views[0].is_plain:
-            batch.leaves = views[0].observations[views[0].turn]
-            return
-        leaves = self._new_leaves(batch.size) if keep else [None] * len(self._leaves)
-        seen = [each.observations[each.turn] for each in views]
-        batch.leaves = [
-            spaces.joined(parts, out) for *parts, out in zip(*seen, leaves, strict=True)
-        ]
-
-    def _see(self, at: int, batch: Batch) -> None:
-        """Take over the last observations of a member."""
-        views, last = self._views[at], self._last[at]
-        if views is not None and views.has_observed:
-            if not self._copy and len(batch.parts) == 1 and views.is_plain:
-                batch.leaves = views.observations[views.turn]
-            else:
-                views.put(batch.leaves, batch.parts[at])
-        elif last is not None:
-            for leaf, rows in zip(batch.leaves, last, strict=True):
-                leaf[batch.parts[at]] = rows
-
-
-def _follower(seed: int, after: int) -> int:
-    return int(np.random.SeedSequence((seed % 2**64, after)).generate_state(1)[0])
 
 
 def _begin_ask(member: Member, name: str, data: bytes, assign: bool) -> None:

@@ -319,6 +319,14 @@ def encode_space(space: Space) -> bytes:
     return msgspec.msgpack.encode(space)
 
 
+def are_alike(one: Gathered, other: Gathered) -> bool:
+    """Whether the environments of two processes have the same spaces."""
+    return all(
+        encode_space(a) == encode_space(b)
+        for a, b in ((one.action, other.action), (one.observation, other.observation))
+    )
+
+
 def mapping(value: Any) -> dict[str, Any]:
     """Return the value, which must be a mapping with text for keys.
 

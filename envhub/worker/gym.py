@@ -43,6 +43,8 @@ def load(entry: str, options: dict[str, Any]) -> tuple[type, Signature, bool]:
     made = _Made(spec, options)
     words = f"{plain}, as Gymnasium {gymnasium.__version__} has it"
     own = {"made": made, "__doc__": words, "gymnasium_env": made.another}
+    if spec.vector_entry_point is not None:
+        own["gymnasium_vector_env"] = made.together
     hosting = type(plain, (_Hosted,), own)
     signature = Signature(_Actions(made), _Observations(made), ModelCodec(State), _OPTIONS, ())
     return hosting, signature, False
@@ -108,6 +110,13 @@ class _Made:
     def another(self, **options: Any) -> gymnasium.Env[Any, Any]:
         """Return one more of it, for many at once."""
         return gymnasium.make(self._spec, **{**self._options, **options})
+
+    def together(
+        self, num_envs: int, **options: Any
+    ) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+        """Return many of it in one, of its author's vectorised class."""
+        mode = gymnasium.VectorizeMode.VECTOR_ENTRY_POINT
+        return gymnasium.make_vec(self._spec, num_envs, mode, **{**self._options, **options})
 
 
 class _Hosted:

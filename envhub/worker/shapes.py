@@ -22,8 +22,12 @@ _ONE_LEAF = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBina
 _Put = Callable[[list[Any]], None]
 
 
-def describe(space: Any) -> Space:
+def describe(space: Any, where: str) -> Space:
     """Return a space as data.
+
+    Args:
+        space: one of Gymnasium's.
+        where: its name, for the error.
 
     Raises:
         UsageError: its values have no fixed size, or it is nobody's that we know.
@@ -41,12 +45,17 @@ def describe(space: Any) -> Space:
         case spaces.MultiBinary:
             return vector.MultiBinary(tuple(int(n) for n in space.shape))
         case spaces.Tuple:
-            return vector.Tuple(tuple(describe(part) for part in space.spaces))
+            parts = enumerate(space.spaces)
+            return vector.Tuple(tuple(describe(part, f"{where}[{i}]") for i, part in parts))
         case spaces.Dict:
-            parts = tuple(describe(part) for part in space.spaces.values())
-            return vector.Dict(tuple(space.spaces), parts)
+            items = space.spaces.items()
+            named = tuple(describe(part, f"{where}[{name!r}]") for name, part in items)
+            return vector.Dict(tuple(space.spaces), named)
     raise UsageError(
-        f"a `{type(space).__name__}` space cannot be vectorised: its values have no fixed size"
+        f"cannot be vectorised: `{where}` is a `{type(space).__name__}`, whose values have no"
+        " fixed size",
+        hint="wrap the environment in one that has a Box, a Discrete, a MultiDiscrete, a"
+        " MultiBinary, or a Tuple or Dict of such",
     )
 
 
@@ -68,8 +77,8 @@ def gathered(op: int, env: Any, action: Any, observation: Any, **said: Any) -> G
     mode = env.render_mode
     return Gathered(
         op,
-        describe(action),
-        describe(observation),
+        describe(action, "action_space"),
+        describe(observation, "observation_space"),
         infos.encode_sendable(infos.sendable({**env.metadata, **said})),
         mode if isinstance(mode, str) else None,
     )

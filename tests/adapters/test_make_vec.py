@@ -196,7 +196,7 @@ def test_without_copies_what_recv_returns_is_what_the_process_wrote() -> None:
     env.send([0, 0], [2, 3])
     seen = env.recv()[0]
 
-    views = env._crew._views[1]
+    views = env._crew.seen.views[1]
     assert views is not None
     assert np.shares_memory(seen, views.observations[views.turn][0])
     del seen, views

@@ -138,7 +138,7 @@ class Member:
         """Note that the session is its client's to call."""
         self._tenure.opened()
 
-    def count_batch(self, *, steps: int, episodes: int) -> None:
+    def count_batch(self, steps: int, episodes: int) -> None:
         """Count what the last call came to."""
         self._place.tally.batch(steps=steps, episodes=episodes, took_s=self.took_s)
 
@@ -193,17 +193,17 @@ class Member:
 
     def send(self, descriptor: int = -1) -> None:
         """Send what there is room for."""
-        channel = self.process.channel
+        channel, unsent = self.process.channel, self._unsent
         try:
             if descriptor >= 0:
-                sent = socket.send_fds(channel, [self._unsent], [descriptor])
+                sent = socket.send_fds(channel, [unsent], [descriptor])
             else:
-                sent = channel.send(self._unsent)
+                sent = channel.send(unsent)
         except BlockingIOError:
             return
         except OSError:
-            sent = len(self._unsent)  # it has ended; the pidfd says so
-        self._unsent = self._unsent[sent:]
+            sent = len(unsent)  # it has ended; the pidfd says so
+        self._unsent = unsent[sent:]
 
     def may_have_answered(self) -> bool:
         """Whether the process says so in the memory, which may be a lie."""
@@ -320,7 +320,7 @@ class Member:
             EnvhubError: the environments could not be made.
         """
         before, gathered = self.gathered, self.result(Gathered)
-        if before is not None and not are_alike(before, gathered):
+        if before is not None and not vector.are_alike(before, gathered):
             raise UsageError("cannot be vectorised: another process has other spaces")
         most = self._limits.session_memory_bytes or MOST_BYTES
         try:
@@ -360,7 +360,7 @@ class Member:
             lease.process.kill("closed")
             self._background.do(self._place.end(lease))
 
-    def is_ready(self, *, surely: bool = False) -> bool:
+    def is_ready(self, surely: bool = False) -> bool:
         """Whether the process can be called.
 
         Args:
@@ -392,11 +392,3 @@ class Member:
         with suppress(SessionClosed):  # the hub was closed before, and everything with it
             self.drop()
             self._background.do(self._place.aclose())
-
-
-def are_alike(one: Gathered, other: Gathered) -> bool:
-    """Whether the environments of two processes have the same spaces."""
-    return all(
-        vector.encode_space(a) == vector.encode_space(b)
-        for a, b in ((one.action, other.action), (one.observation, other.observation))
-    )
