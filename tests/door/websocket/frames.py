@@ -128,7 +128,8 @@ class Reader:
 
     def _judge(self, found: Heard, first: int, second: int, start: int) -> None:
         size = len(found.data)
-        assert not self._is_closed, f"a frame behind a close frame (5.5.1): {found}"
+        late = self._is_closed and found.opcode not in (PING, PONG)
+        assert not late, f"a frame behind a close frame (5.5.1): {found}"
         assert not first & 0x70, f"reserved bits, and nothing was negotiated (5.2): {first:#x}"
         assert not second & 0x80, "a server must not mask (5.1)"
         assert found.opcode in NAMES, f"no such opcode (5.2): {found.opcode}"
@@ -136,8 +137,8 @@ class Reader:
         if found.opcode >= CLOSE:
             assert found.fin, "a control frame in fragments (5.5)"
             assert size <= SHORT, "a control frame that is too long (5.5)"
-            self._is_closed = found.opcode == CLOSE
-            if self._is_closed and size:
+            self._is_closed = self._is_closed or found.opcode == CLOSE
+            if found.opcode == CLOSE and size:
                 assert size >= 2, "half a close code (5.5.1)"
                 found.data[2:].decode()
             return

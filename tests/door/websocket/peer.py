@@ -159,7 +159,8 @@ class Talk:
 
     def say(self, parts: Iterable[bytes]) -> None:
         """Send each part by itself."""
-        self.peer.send(*parts)
+        for part in parts:
+            self.peer.send(part)
 
     def listen(self, *, pongs: int = 0) -> None:
         """Listen until all that was asked is answered, or the server closes."""
