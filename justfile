@@ -22,7 +22,7 @@ test *args:
 
 # The tests that `test` leaves out: benchmarks, kills under load, imitated machines, hostile clients, OpenEnv's folders, Gymnasium's environments, others' clients.
 long *args:
-    {{python}} -m pytest -n 2 --dist loadfile tests/bench tests/chaos tests/contexts tests/differential tests/door/hostile tests/ecosystem tests/fuzz tests/gym tests/openenv tests/sabotage tests/test_thousand.py {{args}}
+    {{python}} -m pytest -n 2 --dist loadfile tests/bench tests/chaos tests/contexts tests/differential tests/door/hostile tests/door/websocket/slow tests/ecosystem tests/fuzz tests/gym tests/openenv tests/sabotage tests/test_thousand.py {{args}}
 
 # Only the attacks on the sandbox.
 attacks *args:

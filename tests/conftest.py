@@ -37,8 +37,8 @@ settings.load_profile("envhub")
 # server and folders, Gymnasium's environments, others' clients, malformed frames, deleted
 # protections, and a thousand sessions
 _LONG = (
-    "bench", "chaos", "contexts", "differential", "door/hostile", "ecosystem", "fuzz",
-    "gym", "openenv", "sabotage", "test_thousand.py",
+    "bench", "chaos", "contexts", "differential", "door/hostile", "door/websocket/slow",
+    "ecosystem", "fuzz", "gym", "openenv", "sabotage", "test_thousand.py",
 )  # fmt: skip
 LONG = [Path(__file__).parent / name for name in _LONG]
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
 import pytest
 
 from tests.door.hostile.arena import Server
@@ -9,7 +13,8 @@ from tests.door.websocket.cases import handshakes
 from tests.door.websocket.cases.handshakes import ACCEPT, ENDED, YES, Handshake
 from tests.door.websocket.frames import BINARY, PING, closing, cut, frame
 from tests.door.websocket.lanes import LANES
-from tests.door.websocket.peer import CUT, Peer
+from tests.door.websocket.peer import CUT, Peer, Talk, handshake
+from tests.serving import serving
 
 TABLES = {
     "right": handshakes.AS_SHOULD_BE,
@@ -151,3 +156,54 @@ def test_two_handshakes_on_one_connection(server: Server, way: str) -> None:
         peer.all()
 
     assert peer.closed_with in (1002, CUT)
+
+
+@pytest.mark.parametrize("way", LANES)
+def test_a_compressed_bomb_is_no_message(server: Server, way: str) -> None:
+    """Deflate is offered and not agreed to, so its bit is reserved (6455, 5.2; 7692, 6)."""
+    squeezed = zlib.compressobj(wbits=-15)
+    bomb = squeezed.compress(bytes(2**30 // 4)) + squeezed.flush(zlib.Z_SYNC_FLUSH)
+    before = server.held()["memory"]
+    offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+    with Talk(server.host, way, more=offer) as talk:
+        talk.say([frame(talk.opcode, bomb, rsv=4)])
+
+        assert talk.end() in (1002, CUT)
+    assert server.held()["memory"] - before < 2**26
+
+
+TOKEN = "a-token-for-a-raw-client"
+BEARING = {
+    "nothing": ("", "", 401),
+    "another token": ("Authorization: Bearer another-token-of-them\r\n", "", 401),
+    "another scheme": (f"Authorization: Basic {TOKEN}\r\n", "", 401),
+    "the token in the address": ("", f"?token={TOKEN}&access_token={TOKEN}", 401),
+    "the token as a subprotocol": (f"Sec-WebSocket-Protocol: {TOKEN}\r\n", "", 401),
+    "the token": (f"Authorization: Bearer {TOKEN}\r\n", "", 101),
+}
+
+
+@pytest.fixture(scope="module")
+def tokened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    file = tmp_path_factory.mktemp("tokens") / "tokens"
+    file.write_text(f"{TOKEN}\n")
+    file.chmod(0o600)
+    with serving("--env", "echo", "--token-file", str(file), "--drain-s", "0") as url:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        yield parts.hostname, parts.port
+
+
+@pytest.mark.parametrize("way", LANES)
+@pytest.mark.parametrize("what", BEARING)
+def test_a_token_is_looked_at_before_anything_else(
+    tokened: tuple[str, int], way: str, what: str
+) -> None:
+    header, query, expected = BEARING[what]
+    lane = LANES[way]()
+    lane.path += query
+    with Peer(tokened) as peer:
+        peer.send(handshake(lane, tokened, more=header) + frame(PING, b"?"))
+
+        assert status(peer.head()) == expected

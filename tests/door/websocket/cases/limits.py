@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from envhub.door.guard import BOUNDS
+from envhub.door.connections.guard import BOUNDS
 from tests.door.websocket.cases.case import bad, each, good, only
 from tests.door.websocket.frames import CONT, LONG, PING, cut, fragments, frame, length
 from tests.door.websocket.peer import CUT, Talk
