@@ -25,6 +25,7 @@ from envhub.wire.messages import Form, Observed
 
 _PARTS = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterable, abc.AsyncIterator,
           abc.AsyncGenerator)  # fmt: skip
+_JSON = msgspec.json.Decoder()  # in a tenth of the time that the standard library takes
 _NOTHING = b"\x80"  # an empty map in MessagePack
 _NUMBERS = (int, float)  # of which a union would be looked through more slowly
 _PLAIN = {int, float, str, bool, bytes, type(None)}  # what no dump changes
@@ -360,8 +361,15 @@ def encode_openenv(value: Any) -> bytes:
 
 
 def decode_openenv(data: bytes) -> Any:
-    """Return what OpenEnv's server would have loaded."""
-    return json.loads(data)
+    """Return what OpenEnv's server would have loaded.
+
+    Raises:
+        ValueError, RecursionError: that would have refused it, too.
+    """
+    try:
+        return _JSON.decode(data)
+    except (msgspec.DecodeError, ValueError):  # or it is JSON in Python's sense only, as NaN is
+        return json.loads(data)
 
 
 # each step goes through both, so nothing is between: MessagePack, in which arrays keep dtype

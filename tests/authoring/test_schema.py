@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import envhub
@@ -120,6 +122,44 @@ def test_arrays_pass_in_both_forms() -> None:
 
     assert schema.decode_native(native.payload)["pixels"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert json.loads(openenv.payload)["observation"]["pixels"] == [[0, 1, 2], [3, 4, 5]]
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+# what JSON is made of, put together as it comes
+scraps = st.lists(
+    st.sampled_from([
+        b"{", b"}", b"[", b"]", b",", b":", b'"', b" ", b"\n", b"\x0c", b"\x00", b"-", b"+", b".",
+        b"0", b"1", b"9" * 20, b"9" * 400, b"e", b"E", b"e400", b"null", b"true", b"NaN",
+        b"-Infinity", b"a", b'"a":', b"\\", b"\\u", b"d800", b"\\ud83d\\ude00", b"\xff",
+        b"\xed\xa0\x80", b"\xef\xbb\xbf", "é\u2028".encode(), "[1]".encode("utf-16"),
+    ]),
+    max_size=12,
+).map(b"".join)  # fmt: skip
+
+
+def loaded(load: Any, data: bytes) -> str:
+    """What comes of it, by its words: a NaN is equal to none."""
+    try:
+        return repr(load(data))
+    except (ValueError, RecursionError):
+        return "refused"
+
+
+@given(
+    values.map(lambda value: json.dumps(value).encode())
+    | values.map(lambda value: json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    | scraps
+)
+@example(b'{"a": 1, "a": 2}')
+@example(b"-0")
+@example(b"123456789012345678901234567890")
+@example(b"1" * 5000)
+@example(b"0.1e-400")
+def test_openenvs_json_is_what_the_standard_library_makes_of_it(data: bytes) -> None:
+    assert loaded(schema.decode_openenv, data) == loaded(json.loads, data)
 
 
 class Typed:
