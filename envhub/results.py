@@ -30,7 +30,8 @@ def record(value: Any) -> Any:
     if isinstance(value, dict):
         found = Record(value)
         for key, item in value.items():
-            if isinstance(item, _NESTING):
+            kind = type(item)
+            if kind is dict or kind is list:
                 found[key] = record(item)
         return found
     if isinstance(value, list):

@@ -62,6 +62,7 @@ class EmbeddedSession:
         self, background: BackgroundHub, name: str, schema: Pinned | None = None
     ) -> None:
         self._background = background
+        self._owner = background.owner
         self._name = name
         self._place = background.do(background.hub.reserve(name))
         self._tenure = self._place.tenure
@@ -221,6 +222,8 @@ class EmbeddedSession:
 
     def _result(self, reply: Reply) -> StepResult:
         try:  # no context manager: each step would pay for it
+            if type(reply) is Observed:
+                return calls.result(reply)
             return calls.result(calls.expect(reply, Observed))
         except RemoteProtocolError:
             if self._lease is not None:
@@ -228,45 +231,42 @@ class EmbeddedSession:
             raise
 
     def _call(self, stage: str, request: Callable[[int], Request]) -> Reply:
-        if os.getpid() != self._background.owner:
+        if os.getpid() != self._owner:
             raise HubForked(
                 "this process was forked after the session had been opened",
                 hint="call envhub.make again here",
             )
         if self._closed:
             raise SessionClosed("the session is closed")
+        tenure = self._tenure
         try:
-            self._tenure.begin(stage)
+            tenure.begin(stage)
         except DeadlineExceeded:
             self._end_process(ask=False)
             raise
         reply: Reply | None = None
         lost = True
         try:
-            reply = self._call_process(stage, request)
-            lost = False
+            poll = self._poll
+            if poll is None or stage == "reset" or poll.is_over():
+                poll = self._live_poll(stage)
+            if stage == "step" or stage == "reset":
+                poll.process.used = True
+            try:
+                said = poll.call(stage, request, tenure.deadline(stage), self._verdict)
+            except WorkerError:
+                self._end_process(ask=False)
+                raise
+            if isinstance(said, Failed):
+                raise self._exchange.failure(said)
+            reply, lost = said, False
+            return said
         except EnvhubError as error:
             lost = isinstance(error, WorkerError)
-            self._tenure.failed(error)
+            tenure.failed(error)
             raise
         finally:
-            self._tenure.end(stage, reply, lost=lost)
-        return reply
-
-    def _call_process(self, stage: str, request: Callable[[int], Request]) -> Reply:
-        poll = self._poll
-        if poll is None or stage == "reset" or poll.is_over():
-            poll = self._live_poll(stage)
-        if stage == "step" or stage == "reset":
-            poll.process.used = True
-        try:
-            reply = poll.call(stage, request, self._tenure.deadline(stage), self._verdict)
-        except WorkerError:
-            self._end_process(ask=False)
-            raise
-        if isinstance(reply, Failed):
-            raise self._exchange.failure(reply)
-        return reply
+            tenure.end(stage, reply, lost=lost)
 
     def _live_poll(self, stage: str) -> Poll:
         """Return a live process to call, another one where that is needed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from math import isfinite
 from typing import Any, TypeVar
 
 import msgspec
@@ -37,7 +37,7 @@ def action(value: Any) -> bytes:
     Raises:
         InvalidAction: it cannot be sent.
     """
-    if hasattr(value, "model_dump"):
+    if type(value) is not dict and hasattr(value, "model_dump"):
         value = value.model_dump()
     try:
         data = arrays.ENCODER.encode(value)
@@ -54,14 +54,15 @@ def result(observed: Observed | native.Observed) -> StepResult:
     Raises:
         RemoteProtocolError: the worker's bytes are no such thing, or its reward no number.
     """
-    if observed.reward is not None and not math.isfinite(observed.reward):
-        raise RemoteProtocolError(f"the worker's reward is {observed.reward}")
+    reward, metadata = observed.reward, observed.metadata
+    if reward is not None and not isfinite(reward):
+        raise RemoteProtocolError(f"the worker's reward is {reward}")
     return step_result(
         _decode(observed.payload),
-        observed.reward,
+        reward,
         observed.terminated,
         observed.truncated,
-        _mapping(observed.metadata),
+        Record() if metadata == _EMPTY else _mapping(metadata),
     )
 
 
@@ -120,8 +121,6 @@ def _decode(data: bytes) -> Any:
 
 
 def _mapping(data: bytes) -> Record:
-    if data == _EMPTY:
-        return Record()
     found = _decode(data)
     if not isinstance(found, Record):
         raise RemoteProtocolError(f"a `{type(found).__name__}` from the worker, no mapping")

@@ -131,8 +131,8 @@ values = st.recursive(
 # what JSON is made of, put together as it comes
 scraps = st.lists(
     st.sampled_from([
-        b"{", b"}", b"[", b"]", b",", b":", b'"', b" ", b"\n", b"\x0c", b"\x00", b"-", b"+", b".",
-        b"0", b"1", b"9" * 20, b"9" * 400, b"e", b"E", b"e400", b"null", b"true", b"NaN",
+        b"{", b"}", b"[", b"]", b",", b":", b'"', b" ", b"\n", b"\x0c", b"\x00", b"-", b"+",
+        b".", b"0", b"1", b"9" * 20, b"9" * 400, b"e", b"E", b"e400", b"null", b"true", b"NaN",
         b"-Infinity", b"a", b'"a":', b"\\", b"\\u", b"d800", b"\\ud83d\\ude00", b"\xff",
         b"\xed\xa0\x80", b"\xef\xbb\xbf", "é\u2028".encode(), "[1]".encode("utf-16"),
     ]),
