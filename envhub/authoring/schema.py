@@ -115,8 +115,12 @@ class PlainCodec:
 
     def dump(self, value: Any) -> dict[str, Any]:
         """Return a mapping of its own; one that is none stands under "value"."""
-        if type(value) is dict and _PLAIN.issuperset(map(type, value.values())):
-            return value.copy()
+        if type(value) is dict:
+            for item in value.values():
+                if type(item) not in _PLAIN:
+                    break
+            else:
+                return value.copy()
         return self._other.dump(value)
 
     def schema(self) -> dict[str, Any]:
@@ -300,9 +304,10 @@ def outcome(
         is_part: of a step that may have more.
 
     Raises:
-        ValueError: the reward is not a finite number, or something in it has no such form.
+        ValueError: the reward is not a finite number, the metadata no mapping, or something in
+            it has no such form.
     """
-    if isinstance(value, Told):
+    if type(value) is Told:
         return _as_told(value, form, op, is_part)
     fields = kind.dump(value)
     reward, done, truncated = fields.pop("reward", None), fields.pop("done", False), False
@@ -319,8 +324,12 @@ def outcome(
         if not ((type(reward) is float or _is_number(reward)) and isfinite(reward)):
             raise ValueError(f"the reward must be a finite number or None, and is {reward!r}")
         reward = float(reward)
-    metadata = fields.pop("metadata", None)
-    notes = encode_native(metadata) if metadata else _NOTHING
+    notes, metadata = _NOTHING, fields.pop("metadata", None)
+    if metadata is not None:
+        if not isinstance(metadata, dict):
+            raise ValueError(f"the metadata must be a mapping or None, and is {metadata!r}")
+        if metadata:
+            notes = encode_native(metadata)
     return Observed(op, encode_native(fields), reward, done, truncated, notes, is_part)
 
 

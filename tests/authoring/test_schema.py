@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 import envhub
 from envhub.authoring import schema
@@ -113,6 +113,43 @@ def test_openenvs_form_has_its_envelope_and_metadata_twice() -> None:
 def test_a_reward_that_is_not_finite_has_no_form() -> None:
     with pytest.raises(ValueError, match="finite"):
         schema.outcome(schema.codec(Seen), Seen(reward=float("inf")), "msgpack")
+
+
+@pytest.mark.parametrize("metadata", [None, {}])
+def test_no_metadata_is_an_empty_mapping(metadata: Any) -> None:
+    got = schema.outcome(schema.codec(dict), {"a": 1, "metadata": metadata}, "msgpack")
+
+    assert (got.payload, got.metadata) == (schema.encode_native({"a": 1}), b"\x80")
+
+
+def test_metadata_that_is_no_mapping_has_no_form() -> None:
+    with pytest.raises(ValueError, match="metadata must be a mapping or None, and is 'x'"):
+        schema.outcome(schema.codec(dict), {"metadata": "x"}, "msgpack")
+
+
+class Point(BaseModel):
+    x: int
+
+
+@pytest.mark.parametrize("kind", [dict, Any])
+def test_a_mapping_is_not_the_environments_own_afterwards(kind: Any) -> None:
+    """What it keeps of what it returned is not changed by that it is sent."""
+    plain, deep = {"reward": 1.0, "a": 1}, {"done": True, "at": Point(x=1), "all": [Point(x=2)]}
+    got = [schema.outcome(schema.codec(kind), value, "msgpack") for value in (plain, deep)]
+
+    assert plain == {"reward": 1.0, "a": 1}
+    assert deep == {"done": True, "at": Point(x=1), "all": [Point(x=2)]}
+    assert schema.decode_native(got[1].payload) == {"at": {"x": 1}, "all": [{"x": 2}]}
+
+
+class Aliased(BaseModel):
+    text: str = Field("a", alias="words")
+
+
+def test_fields_keep_their_names_where_they_have_an_alias() -> None:
+    got = schema.outcome(schema.codec(Aliased), Aliased(words="b"), "msgpack")
+
+    assert schema.decode_native(got.payload) == Aliased(words="b").model_dump() == {"text": "b"}
 
 
 def test_arrays_pass_in_both_forms() -> None:
