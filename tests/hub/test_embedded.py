@@ -70,6 +70,25 @@ def test_a_step_past_its_deadline_is_killed_with_its_output_kept() -> None:
         env.reset()
 
 
+def test_what_is_printed_before_a_reply_is_that_calls_output() -> None:
+    """However it is printed, and however soon the reply follows; and no other call's."""
+    with make() as env:
+        env.reset()
+        for n in range(300):
+            env.step({"code": f"import os\nos.write({1 + n % 2}, b'{n}')\nprint(' and {n}')"})
+            assert env.output == f"{n} and {n}\n"
+            env.step({"code": ""})
+            assert env.output == ""
+
+
+def test_output_of_a_whole_pipe_is_read_with_its_reply() -> None:
+    with make() as env:
+        env.reset()
+        for length in (65_535, 65_536, 65_537, 200_000):
+            env.step({"code": f"print('x' * {length - 1})"})
+            assert env.output == "x" * min(length - 1, 65_535) + "\n"
+
+
 def test_large_actions_and_observations_pass() -> None:
     with make() as env:
         env.reset()

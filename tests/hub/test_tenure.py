@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import pytest
 
 from envhub.errors import DeadlineExceeded, SessionClosed
@@ -40,6 +43,43 @@ def test_no_call_begins_in_a_session_that_was_found_idle() -> None:
 
     assert (caught.value.verdict, caught.value.limit) == ("idle", "idle_s")
     assert not tenure.close()
+
+
+class Meanwhile:
+    """A lock, and what another thread does just before it is taken."""
+
+    def __init__(self, lock: threading.Lock, act: Callable[[], None]) -> None:
+        self._lock = lock
+        self._act = act
+
+    def __enter__(self) -> None:
+        self._act()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_a_call_that_begins_as_a_session_is_found_idle_is_in_time() -> None:
+    tenure = opened(idle_s=AT_ONCE)
+    begin: list[Callable[[], None]] = [lambda: tenure.begin("step")]
+    tenure._lock = Meanwhile(tenure._lock, lambda: begin.pop()())  # type: ignore[assignment]
+
+    assert tenure.idle() is None
+    assert not begin
+
+
+def test_a_call_waits_for_who_finds_its_session_idle_and_then_knows() -> None:
+    tenure = opened(idle_s=AT_ONCE)
+    tenure.idle()
+
+    def take_it_back() -> None:
+        tenure._idle = None
+
+    tenure._lock = Meanwhile(tenure._lock, take_it_back)  # type: ignore[assignment]
+    tenure.begin("step")
+
+    assert tenure.idle() is None
 
 
 def test_a_session_that_its_owner_has_closed_is_not_idle() -> None:

@@ -30,6 +30,25 @@ def test_any_fragmentation_gives_the_same_frames(sent: list[bytes], cuts: list[i
     assert len(buffer) == 0
 
 
+@given(payloads, st.lists(st.integers(min_value=0), max_size=20))
+def test_received_at_once_they_are_the_same(sent: list[bytes], cuts: list[int]) -> None:
+    buffer = FrameBuffer()
+    received: list[bytes] = []
+    for piece in split(b"".join(map(encode_frame, sent)), cuts):
+        frame = buffer.receive(piece)
+        while frame is not None:
+            received.append(bytes(frame))
+            frame = buffer.next_frame()
+
+    assert received == sent
+    assert not buffer.waiting
+
+
+def test_what_is_too_long_is_refused_also_when_it_came_whole() -> None:
+    with pytest.raises(RemoteProtocolError, match="a frame of 11 bytes is over 10"):
+        FrameBuffer(max_bytes=10).receive(encode_frame(b"01234567890"))
+
+
 def test_a_length_over_the_limit_is_refused_before_its_payload_arrives() -> None:
     buffer = FrameBuffer(max_bytes=10)
     buffer.receive_data(HEADER.pack(11))

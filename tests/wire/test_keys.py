@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envhub.wire import keys
+from envhub.wire import arrays, keys
 
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | (
     st.text(max_size=300) | st.binary(max_size=300)
@@ -23,6 +23,14 @@ values = st.recursive(
 def large_map(key: Any) -> bytes:
     """A map of 16 entries: fifteen texts, and this."""
     return msgspec.msgpack.encode({**{f"{n}": n for n in range(15)}, key: 0})
+
+
+def test_the_shortest_large_map_is_as_long_as_is_looked_at() -> None:
+    shortest = b"\xde" + (16).to_bytes(2, "big") + b"".join(bytes((n, 0)) for n in range(16))
+
+    assert len(shortest) == keys.LEAST_BYTES
+    with pytest.raises(ValueError, match="keys that are not text"):
+        arrays.decode(shortest)
 
 
 @given(values)
