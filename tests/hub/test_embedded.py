@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from pathlib import Path
@@ -79,6 +80,24 @@ def test_what_is_printed_before_a_reply_is_that_calls_output() -> None:
             assert env.output == f"{n} and {n}\n"
             env.step({"code": ""})
             assert env.output == ""
+
+
+def test_output_that_is_there_together_with_the_reply_is_read_too() -> None:
+    with make() as env:
+        env.reset()
+        poll = env._poll
+        assert poll is not None
+        look = poll._look
+
+        def look_when_all_is_there(most_ms: float | None) -> list[tuple[int, int]]:
+            if most_ms:
+                select.select([poll.process.channel], [], [])
+            return look(most_ms)
+
+        poll._look = look_when_all_is_there
+        env.step({"code": "print('there')"})
+
+        assert env.output == "there\n"
 
 
 def test_output_of_a_whole_pipe_is_read_with_its_reply() -> None:
