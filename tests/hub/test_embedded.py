@@ -89,7 +89,7 @@ def test_output_that_is_there_together_with_the_reply_is_read_too() -> None:
         assert poll is not None
         look = poll._look
 
-        def look_when_all_is_there(most_ms: float | None) -> list[tuple[int, int]]:
+        def look_when_all_is_there(most_ms: float | None = None, /) -> list[tuple[int, int]]:
             if most_ms:
                 select.select([poll.process.channel], [], [])
             return look(most_ms)
