@@ -152,7 +152,7 @@ class Crew:
     def _finish_reset(self, at: int, mask: Any, batch: Batch) -> None:
         member, views = self.members[at], self.seen.views[at]
         assert views is not None
-        pack(batch, batch.parts[at], member.result(Batched))
+        pack(batch, batch.parts[at], member.result(Batched), whole=self.is_whole)
         views.turn, views.has_observed = 1 - views.turn, True
         self._mark(at, self.over[self.rows[at]] & ~mask)
         member.count_batch(0, int(mask.sum()))
@@ -204,7 +204,8 @@ class Crew:
         lost: dict[int, EnvhubError] = {}
         for at in whom:
             try:
-                pack(batch, batch.parts[at], self.members[at].result(Batched))
+                reply = self.members[at].result(Batched)
+                pack(batch, batch.parts[at], reply, whole=self.is_whole)
             except EnvhubError as error:
                 lost[at] = error
         self._take_steps(whom, batch, lost)

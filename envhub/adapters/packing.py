@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from gymnasium import spaces as kinds
 from gymnasium.vector import VectorEnv
 
@@ -65,8 +66,14 @@ class Batch:
         self.infos = _Packing(self.size).add(self.infos, info, row)
 
 
-def pack(batch: Batch, part: slice, batched: Batched) -> None:
+def pack(batch: Batch, part: slice, batched: Batched, *, whole: bool = False) -> None:
     """Add what a process says of its environments.
+
+    Args:
+        batch: to this.
+        part: their rows.
+        batched: its reply.
+        whole: they are one object, whose infos are put together already.
 
     Raises:
         RemoteProtocolError: it says what no worker of ours does.
@@ -75,7 +82,9 @@ def pack(batch: Batch, part: slice, batched: Batched) -> None:
     for failure in batched.failures:
         if failure.index >= part.stop - part.start:
             raise RemoteProtocolError("the failure of an environment that is not there")
-    if batched.infos:
+    if batched.infos and whole:
+        batch.infos.update(_put_together(batched.infos))  # beside why it began anew
+    elif batched.infos:
         _add(batch, part, batched.infos)
     for failure in batched.failures:
         error = _error(failure.code, failure.message, failure.traceback)
@@ -96,6 +105,23 @@ def _add(batch: Batch, part: slice, data: bytes) -> None:
     except (TypeError, ValueError, RecursionError, OverflowError, MemoryError,
             AttributeError, IndexError) as error:  # fmt: skip
         raise EnvironmentFailed(f"infos that cannot be put together: {error}") from None
+
+
+def _put_together(data: bytes) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = _own(_cleared(wire.decode_info(data)))
+    except (TypeError, ValueError, RecursionError, MemoryError) as error:
+        raise EnvironmentFailed(f"infos that are none: {error}") from None
+    return found
+
+
+def _own(value: Any) -> Any:
+    """Return it with arrays that can be written to."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, dict):
+        return {name: _own(item) for name, item in value.items()}
+    return value
 
 
 def _cleared(info: Any) -> dict[str, Any]:

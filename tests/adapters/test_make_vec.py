@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import numpy as np
 import pytest
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-from envhub.errors import InvalidAction, InvalidOption, ResetNeeded, UsageError
-from tests.adapters.playing import MODES, assert_same, ours, play_alike, theirs
+import envhub
+from envhub.errors import (
+    CapacityError,
+    InvalidAction,
+    InvalidOption,
+    ResetNeeded,
+    UsageError,
+)
+from envhub.hub.background import BackgroundHub
+from envhub.hub.hub import Hub
+from envhub.hub.vectors.reserving import reserve_all
+from tests.adapters.playing import ENVS, MODES, assert_same, ours, play_alike, theirs
 from tests.sharing import nothing_leaks as nothing_leaks
 
 # id, steps until some episodes have ended, options
@@ -169,11 +184,10 @@ def test_send_and_recv_refuse_what_cannot_be(cartpoles: Any) -> None:
 
 
 def test_spaces_without_a_size_and_other_environments_are_not_vectorised() -> None:
-    import envhub
-    from tests.adapters.playing import ENVS
-
-    with pytest.raises(UsageError, match="Text"):
+    with pytest.raises(UsageError, match=r"`observation_space` is a `Text`"):
         envhub.make_vec("odd", 1, envs=ENVS, observation="text")
+    with pytest.raises(UsageError, match=r"`observation_space\['deep'\]\[1\]` is a `Graph`"):
+        envhub.make_vec("odd", 1, envs=ENVS, observation="graph")
     with pytest.raises(UsageError, match="no gymnasium"):
         envhub.make_vec("echo", 1)
 
@@ -201,3 +215,53 @@ def test_without_copies_what_recv_returns_is_what_the_process_wrote() -> None:
     assert np.shares_memory(seen, views.observations[views.turn][0])
     del seen, views
     env.close()
+
+
+def test_where_gymnasium_is_missing_its_extra_is_named() -> None:
+    code = "import sys; sys.modules['gymnasium'] = None; import envhub; envhub.make_vec"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert found.returncode == 1
+    assert "ModuleNotFoundError: there is no module `gymnasium`" in found.stderr
+    assert "pip install 'envhub-rl[gymnasium]'" in found.stderr
+
+
+def test_places_are_had_for_all_processes_or_for_none() -> None:
+    background = BackgroundHub(Hub((ENVS,), max_sessions=3, queue_s=0.0))
+
+    async def reserve(count: int) -> None:
+        for place in await reserve_all(background.hub, "odd", count):
+            await place.aclose()
+
+    try:
+        (taken,) = background.do(reserve_all(background.hub, "odd", 1))
+        with pytest.raises(CapacityError, match="no place within"):
+            background.do(reserve(3))
+        assert background.hub.active_sessions == 1
+        background.do(reserve(2))
+        background.do(taken.aclose())
+        with pytest.raises(CapacityError, match="there are 3"):
+            background.do(reserve(4))
+
+        assert background.hub.active_sessions == 0
+    finally:
+        background.close()
+
+
+def test_two_that_want_more_than_there_is_between_them_both_come_to_an_end() -> None:
+    background = BackgroundHub(Hub((ENVS,), max_sessions=4, queue_s=20.0))
+
+    async def have(count: int) -> int:
+        found = await reserve_all(background.hub, "odd", count)
+        await anyio.lowlevel.checkpoint()  # the other one tries meanwhile
+        for place in found:
+            await place.aclose()
+        return len(found)
+
+    async def both() -> list[int]:
+        return list(await asyncio.gather(have(3), have(3)))
+
+    try:
+        assert background.do(both()) == [3, 3]
+    finally:
+        background.close()

@@ -77,6 +77,25 @@ def test_a_process_that_is_killed_ends_its_episodes_and_training_goes_on() -> No
     sane.close()
 
 
+def test_after_a_loss_a_seeded_run_goes_on_with_seeds_of_its_own_and_can_be_repeated() -> None:
+    played = []
+    for seed in (7, 7, None):
+        env = ours("CartPole-v1", 2, processes=1)
+        first = env.reset(seed=seed)[0]
+        later = []
+        for _ in range(2):
+            kill(env, 0)
+            env.step([0, 0])
+            later.append(env.step([0, 0])[0])
+        env.close()
+        played.append([first, *later])
+    one, same, unseeded = (np.concatenate(rows) for rows in played)
+
+    np.testing.assert_array_equal(one, same)
+    assert len(np.unique(one, axis=0)) == 6  # each episode another one
+    assert len(np.unique(np.concatenate((one, unseeded)), axis=0)) == 12
+
+
 def test_in_the_same_step_mode_the_next_episode_is_there_at_once() -> None:
     env = ours("CartPole-v1", 4, processes=2, autoreset_mode="same_step")
     env.reset(seed=1)

@@ -18,6 +18,7 @@ class Odd(gymnasium.Env):
         kinds = {
             "box": box,
             "text": spaces.Text(5),
+            "graph": spaces.Dict({"deep": spaces.Tuple((box, spaces.Graph(box, None)))}),
             "dict": spaces.Dict({"b": box, "a": spaces.MultiBinary(4)}),
             "pixels": spaces.Box(0, 255, (84, 84, 3), np.uint8),
         }
