@@ -183,7 +183,7 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
         """
         crew = self._crew
         self._check_idle()
-        self._check_begun(crew.everybody)
+        self._check_begun(crew.whom)
         crew.begin_steps(crew.everybody, self._take(actions))
         return self._stepped(crew.finish_steps(crew.whom))
 

@@ -55,6 +55,8 @@ class Batch:
 
     def seen(self, space: kinds.Space[Any]) -> Any:
         """Return the observations, in the space's form."""
+        if len(self.leaves) == 1 and not isinstance(space, kinds.Tuple | kinds.Dict):
+            return self.leaves[0]
         return spaces.nested(space, iter(self.leaves))
 
     def row(self, space: kinds.Space[Any], at: int) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,7 @@ class Views:
     def put(self, leaves: list[Any], part: slice) -> None:
         """Copy the last observations into these rows of `leaves`."""
         for seen, rows in zip(self.observations[self.turn], leaves, strict=True):
-            if seen.dtype == np.bool_:
+            if not self.is_plain and seen.dtype == np.bool_:
                 np.not_equal(seen.view(np.uint8), 0, out=rows[part])
             else:
                 rows[part] = seen
@@ -122,19 +122,6 @@ class Views:
         leaves = [np.empty(leaf.shape, leaf.dtype) for leaf in self.observations[0]]
         self.put(leaves, slice(None))
         return leaves
-
-
-def joined(parts: Sequence[Any], out: Any = None) -> Any:
-    """Return arrays of several processes as one of our own, whatever bytes they wrote.
-
-    Args:
-        parts: of one dtype.
-        out: takes them, if it is there.
-    """
-    if parts[0].dtype == np.bool_:
-        found = np.concatenate([part.view(np.uint8) for part in parts])
-        return np.not_equal(found, 0, out=out)
-    return np.concatenate(parts, out=out)
 
 
 def leaf_kinds(described: Space) -> list[tuple[Any, tuple[int, ...]]]:

@@ -79,6 +79,7 @@ class Member:
     """
 
     watch: select.poll
+    _channel: socket.socket
 
     def __init__(
         self, background: BackgroundHub, place: Place, count: int, options: bytes, *,
@@ -171,7 +172,7 @@ class Member:
         self._stage, self.outcome, self.is_pending = stage, None, True
         self._since = time.monotonic()
         self._place.meter.begin(stage)
-        self._unsent += frame
+        self._unsent = self._unsent + frame if self._unsent else frame
         self.send(descriptor)
         if self._asked is not None:  # after it was sent: who sees it need not wait for it
             self._asked[0] = self._exchange.op
@@ -193,7 +194,7 @@ class Member:
 
     def send(self, descriptor: int = -1) -> None:
         """Send what there is room for."""
-        channel, unsent = self.process.channel, self._unsent
+        channel, unsent = self._channel, self._unsent
         try:
             if descriptor >= 0:
                 sent = socket.send_fds(channel, [unsent], [descriptor])
@@ -212,7 +213,7 @@ class Member:
     def receive(self) -> bool:
         """Take what has come; return whether there may be more to read."""
         try:
-            data = self.process.channel.recv(_READ_BYTES)
+            data = self._channel.recv(_READ_BYTES)
         except BlockingIOError:
             return True
         except OSError:
@@ -297,6 +298,7 @@ class Member:
         self._lease = self._background.do(self._place.lease())
         self._exchange, self._unsent = self._new_exchange(), b""
         self.process.used = True
+        self._channel = self.process.channel
         self.watch, self._printed = select.poll(), select.poll()
         for descriptor in self.descriptors:
             self.watch.register(descriptor, select.POLLIN)
