@@ -45,7 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "envhub.worker.shapes": {"envhub.wire", "envhub.errors", "gymnasium", "numpy"},
     "envhub.adapters": {
-        "envhub.adapters", "envhub.hub", "envhub.wire", "envhub.errors", "gymnasium", "numpy",
+        "envhub.adapters", "envhub.client", "envhub.hub", "envhub.wire", "envhub.errors",
+        "gymnasium", "numpy",
     },
     "envhub.worker.gym": {
         "envhub.authoring", "envhub.spaces", "envhub.wire", "envhub.errors", "gymnasium",

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Any, Generic, Literal, cast
 
 import numpy as np
 from gymnasium import spaces as kinds
 from gymnasium.vector import AutoresetMode
 
 from envhub.adapters import spaces
+from envhub.adapters.members import M, Member, Waiting
 from envhub.adapters.packing import Batch, pack
 from envhub.adapters.seeds import Seeds
 from envhub.adapters.seen import Seen
 from envhub.errors import EnvhubError, RemoteProtocolError, UsageError
-from envhub.hub.vectors.member import Member
-from envhub.hub.vectors.waiting import wait, wait_one
 from envhub.wire.vector import (
     RESET,
     STEP,
@@ -33,11 +32,12 @@ from envhub.wire.vector import (
 _STEPS = (lambda op: StepBatch(op, 0), lambda op: StepBatch(op, 1))  # by turn
 
 
-class Crew:
+class Crew(Generic[M]):
     """Has its members step and reset, and replaces those that are lost.
 
     Args:
         members: not started.
+        wait: waits for some of them.
         copy: observations are the caller's own.
 
     Attributes:
@@ -54,8 +54,9 @@ class Crew:
 
     space: kinds.Space[Any]
 
-    def __init__(self, members: Sequence[Member], *, copy: bool) -> None:
+    def __init__(self, members: Sequence[M], wait: Waiting[M], *, copy: bool) -> None:
         self.members = list(members)
+        self._wait = wait
         self.is_whole = any(member.whole for member in members)
         ends = [0]
         for member in self.members:
@@ -125,7 +126,7 @@ class Crew:
                 np.multiply(mask[self.rows[at]], RESET, out=views.todo, casting="unsafe")
                 given = whole if self.is_whole else seeds[self.rows[at]]
                 self._begin_reset(at, given, options)
-            wait([self.members[at] for at in whom], len(whom))
+            self._wait([self.members[at] for at in whom], len(whom))
         except BaseException:
             self._drop_pending(whom)
             raise
@@ -179,6 +180,10 @@ class Crew:
                 self._drop(at)
             raise
 
+    def hurry(self, whom: Iterable[int]) -> None:
+        """Have what was begun be under way, where that takes more than to have begun it."""
+        self._wait([self.members[at] for at in whom], 0)
+
     def wait_some(self, whom: Sequence[int], least: int) -> list[int]:
         """Wait until so many environments of these members are done; return the members."""
         members = [self.members[at] for at in whom]
@@ -188,7 +193,7 @@ class Crew:
                 done = sorted(at for at in whom if not self.members[at].is_pending)
                 if done and sum(self.members[at].count for at in done) >= least:
                     return done
-                wait(members, len(done) + 1)
+                self._wait(members, len(done) + 1)
         except BaseException:
             self._drop_pending(whom)
             raise
@@ -196,7 +201,7 @@ class Crew:
     def finish_steps(self, whom: Sequence[int]) -> Batch:
         """Wait for the steps of these members, and return what they came to."""
         try:
-            wait([self.members[at] for at in whom], len(whom))
+            self._wait([self.members[at] for at in whom], len(whom))
         except BaseException:
             self._drop_pending(whom)
             raise
@@ -290,7 +295,7 @@ class Crew:
         self._start((at,))[at].todo.fill(RESET)
         self._begin_reset(at, [None] * member.count, b"")
         try:
-            wait_one(member)
+            self._wait((member,), 1)
             self._finish_reset(at, np.ones(member.count, np.bool_), batch)
         except BaseException:
             self._drop(at)
@@ -306,7 +311,7 @@ class Crew:
             self._live(whom)
             for member, data in zip(self.members, given, strict=True):
                 _begin_ask(member, name, data, assign)
-            wait(self.members, len(self.members))
+            self._wait(self.members, len(self.members))
         except BaseException:
             self._drop_pending(whom)
             raise
@@ -323,7 +328,7 @@ class Crew:
             else:
                 member.begin_close()
         try:
-            wait(self.members, len(self.members))
+            self._wait(self.members, len(self.members))
         finally:
             for member in self.members:
                 member.close()
@@ -334,10 +339,10 @@ class Crew:
         try:
             for member in members:
                 member.begin_start()
-            wait(members, len(members))
+            self._wait(members, len(members))
             for at, member in zip(whom, members, strict=True):
                 member.begin_share(self._seeds.after_start(at, self.rows[at]))
-            wait(members, len(members))
+            self._wait(members, len(members))
             started = {at: spaces.Views(*self.members[at].finish_start()) for at in whom}
         except BaseException:
             for member in members:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector import VectorEnv as _VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from envhub.adapters import spaces
+from envhub.adapters import remote, spaces
 from envhub.adapters.crew import Crew
 from envhub.adapters.packing import Batch
 from envhub.errors import InvalidOption, RemoteProtocolError, ResetNeeded, UsageError
 from envhub.hub.make import background_hub
 from envhub.hub.vectors.member import Member
 from envhub.hub.vectors.reserving import reserve_all
+from envhub.hub.vectors.waiting import wait
 from envhub.wire import infos as wire
 
 _MOST_SEED = 2**63
+_OWN = ("strict", "auto")  # what `isolation` and `launcher` are if nothing is said of them
 Stepped = tuple[Any, Any, Any, Any, dict[str, Any]]
 
 
@@ -34,6 +37,7 @@ def make_vec(
     vectorization_mode: str | VectorizeMode | None = None,
     autoreset_mode: str | AutoresetMode | None = None,
     copy: bool = True,
+    hub: remote.Elsewhere | None = None,
     envs: str | Path | Iterable[str | Path] = (),
     isolation: str = "strict",
     launcher: str = "auto",
@@ -42,21 +46,25 @@ def make_vec(
     variables: Iterable[str] = (),
     **options: Any,
 ) -> VectorEnv:
-    """Return `num_envs` environments of `name`, in sandboxes on this machine.
+    """Return `num_envs` environments of `name`, in sandboxes on this machine or elsewhere.
 
         venv = envhub.make_vec("cartpole", 64)
+        venv = envhub.make_vec("cartpole", 64, hub="http://127.0.0.1:8000")
         observations, infos = venv.reset(seed=7)
 
     Args:
         name: of the environment: one of Gymnasium's, or a class that makes such.
         num_envs: how many.
-        processes: that share them; one for each processor by default.
+        processes: that share them; by default one for each processor, or, where `hub` is
+            elsewhere, one.
         vectorization_mode: "vector_entry_point" takes the author's own vectorised class, in
             one process; None steps one environment after another in each process.
         autoreset_mode: when an episode follows the one before, "next_step" by default; see
             `AutoresetMode`. A vectorised class has its own.
         copy: False returns observations that the next step overwrites: with one process, or
             from `recv`, the very memory that the process wrote.
+        hub: that has them, elsewhere: its address, or what `envhub.connect` returns, which may
+            be connected or not. What follows but `options` is then that hub's to say.
         envs: folders to look in first; this and the rest as in `envhub.make`.
         isolation: the lowest tier that will do.
         launcher: "auto", "bubblewrap" or "built-in".
@@ -68,35 +76,42 @@ def make_vec(
     Raises:
         UsageError: it cannot be vectorised, or an argument is wrong.
         EnvhubError: as `Hub.open`.
+        ConnectionLost: nobody answers at `hub`.
     """
     if num_envs < 1 or (processes is not None and processes < 1):
         raise UsageError("`num_envs` and `processes` must be positive")
     whole = _is_whole(vectorization_mode)
-    usable = 1 if whole else len(os.sched_getaffinity(0))
+    usable = 1 if whole or hub is not None else len(os.sched_getaffinity(0))
     count = min(processes or usable, num_envs)
     if whole and count > 1:
         raise UsageError("a vectorised class has one process for all environments")
     mode = None if autoreset_mode is None else _mode(autoreset_mode)
-    background = background_hub(
-        envs=envs, isolation=isolation, launcher=launcher, exactly=exactly, caps=caps,
-        variables=variables,
-    )  # fmt: skip
     try:
         given = wire.encode_info(options)
     except TypeError as error:
         raise InvalidOption(str(error)) from None
     least, more = divmod(num_envs, count)
-    places = background.do(reserve_all(background.hub, name, count))
-    members = [
-        Member(background, place, least + (at < more), given, whole=whole)
-        for at, place in enumerate(places)
-    ]
-    try:
-        return VectorEnv(members, mode, copy=copy)
-    except BaseException:
-        for member in members:
-            member.close()
-        raise
+    sizes = [least + (at < more) for at in range(count)]
+    with ExitStack() as stack:
+        crew: Crew[Any]
+        if hub is not None:
+            if envs or caps or variables or exactly or (isolation, launcher) != _OWN:
+                raise UsageError("how its environments are isolated a hub says by itself")
+            crew = remote.crew(hub, name, sizes, given, stack, whole=whole, copy=copy)
+        else:
+            background = background_hub(
+                envs=envs, isolation=isolation, launcher=launcher, exactly=exactly, caps=caps,
+                variables=variables,
+            )  # fmt: skip
+            places = background.do(reserve_all(background.hub, name, count))
+            members = [
+                Member(background, place, size, given, whole=whole)
+                for size, place in zip(sizes, places, strict=True)
+            ]
+            for member in members:
+                stack.callback(member.close)
+            crew = Crew(members, wait, copy=copy)
+        return VectorEnv(crew, mode, stack)
 
 
 class VectorEnv(_VectorEnv[Any, Any, Any]):
@@ -110,15 +125,13 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
     Not for two threads at once.
 
     Args:
-        members: the processes, not started.
+        crew: the processes, not started.
         mode: of autoreset; None for what there is.
-        copy: see `make_vec`.
+        stack: what is to be closed at the end.
     """
 
-    def __init__(
-        self, members: Sequence[Member], mode: AutoresetMode | None, *, copy: bool
-    ) -> None:
-        self._crew = crew = Crew(members, copy=copy)
+    def __init__(self, crew: Crew[Any], mode: AutoresetMode | None, stack: ExitStack) -> None:
+        self._crew = crew
         self._begun = False  # there was a reset
         self._sent: list[int] = []  # members whose steps are under way
         crew.follow(mode or AutoresetMode.NEXT_STEP)
@@ -140,6 +153,7 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
         self._ids = [list(range(rows.start, rows.stop)) for rows in crew.rows]
         self._first = {ids[0]: at for at, ids in enumerate(self._ids)}
         self._takes = {self.num_envs: self._take}  # by how many actions
+        self._stack = stack.pop_all()
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -217,6 +231,7 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
             self._takes[len(ids)] = take
         self._crew.begin_steps(parts, take(actions))
         self._sent += parts
+        self._crew.hurry(parts)
 
     def recv(self, min_envs: int = 1) -> Stepped:
         """Return the steps of the first processes that are done with them.
@@ -278,11 +293,12 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
     def close_extras(self, **kwargs: Any) -> None:
         """End the processes, and give their places back."""
         self._sent.clear()
-        self._crew.close()
+        with self._stack:
+            self._crew.close()
 
     def __del__(self) -> None:
         """Leave nothing behind."""
-        if not self.closed and hasattr(self, "_sent"):
+        if not self.closed and hasattr(self, "_stack"):
             self.close()
 
     # ------------------------------------------------------------ what was given

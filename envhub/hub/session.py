@@ -17,6 +17,7 @@ from envhub.hub.calls.conversation import Conversation
 from envhub.hub.environments import caps
 from envhub.hub.environments.manifest import Manifest
 from envhub.hub.places.place import Place
+from envhub.hub.vectors.relay import Relay
 from envhub.hub.workers.pool import Lease
 from envhub.hub.workers.process import SessionProcess
 from envhub.results import Bill, Record, StepResult
@@ -314,6 +315,13 @@ class Session:
         gets a fresh one. Does not wait for either.
         """
         return self._conversation.cancel()
+
+    def relay(self) -> Relay:
+        """Return what has many environments in the session's process, in encoded form.
+
+        From its first call on, the session's own are refused.
+        """
+        return Relay(self._conversation, self._place)
 
     def keep(self, count: int) -> None:
         """Note how many bytes are kept for the session outside of it: they count as its own."""

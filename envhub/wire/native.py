@@ -16,6 +16,7 @@ from msgspec.msgpack import Decoder, Encoder
 
 from envhub.errors import RemoteProtocolError
 from envhub.wire.messages import MAX_TEXT, Op, Text
+from envhub.wire.vector import Autoreset, Count, Seeds
 
 VERSION = "envhub.v1"  # the WebSocket's subprotocol
 MAX_FRAME_BYTES = 16 * 1024 * 1024  # of a client's frame
@@ -53,12 +54,7 @@ class Open(Message, frozen=True):
 
 
 class Resume(Message, frozen=True):
-    """Go on with a session over this connection; one that still has it loses it.
-
-    Args:
-        session: by which this connection will call it.
-        key: as it was opened with.
-    """
+    """Go on with a session over this connection; one that still has it loses it. As Open."""
 
     session: Channel
     key: Key
@@ -68,7 +64,6 @@ class Reset(Message, frozen=True):
     """Begin an episode.
 
     Args:
-        session: which.
         op: number of this call: one more than the last one's; the first is 1.
         acked: the highest number up to which every reply has arrived.
         options: a map: "seed", "episode_id" and the environment's own options.
@@ -84,9 +79,6 @@ class Step(Message, frozen=True):
     """Take one action.
 
     Args:
-        session: which.
-        op: number of this call.
-        acked: as in Reset.
         action: whatever the environment's action type accepts.
         stream: reply with the first part of a step that has parts, and not with the last.
     """
@@ -122,6 +114,35 @@ class Describe(Message, frozen=True):
     acked: Op
 
 
+class Gather(Message, frozen=True):
+    """Have a fresh process with many environments. Step and Reset are batches from then on.
+
+    Args:
+        options: for making each, a map as `encode_info` writes it; b"" for none.
+        seeds: for the first reset of each, if that has none; () for none.
+    """
+
+    session: Channel
+    op: Op
+    acked: Op
+    count: Count
+    autoreset: Autoreset
+    options: bytes = b""
+    whole: bool = False
+    seeds: Seeds = ()
+
+
+class Ask(Message, frozen=True):
+    """Read an attribute of each environment, call it or set it. As `vector.Ask`; for Read."""
+
+    session: Channel
+    op: Op
+    acked: Op
+    name: Name
+    given: bytes
+    assign: bool = False
+
+
 class Cancel(Message, frozen=True):
     """Stop that call, if it is not answered yet. The call itself is answered, in any case."""
 
@@ -148,7 +169,6 @@ class Opened(Message, frozen=True):
     """The session is this connection's.
 
     Args:
-        session: as it was asked for.
         environment: its name.
         version: of the environment.
         op: number of the last call that the hub has taken; 0 in a new session.
@@ -168,7 +188,6 @@ class Process(Message, frozen=True):
     """The session has a process, perhaps not that of before. Comes ahead of its first reply.
 
     Args:
-        session: which.
         pid: its number on the hub's machine.
         tier: of its isolation.
         launcher: what built it.
@@ -192,8 +211,6 @@ class Observed(Message, frozen=True):
     """The environment's answer to Reset, Step or Continue.
 
     Args:
-        session: which.
-        op: of the call.
         payload: the observation.
         reward: of this step alone; None when there is none.
         terminated: the task itself ended.
@@ -233,8 +250,6 @@ class Described(Message, frozen=True):
     """The answer to Describe. Each schema is a JSON Schema, as JSON.
 
     Args:
-        session: which.
-        op: of the call.
         title: the environment class's name.
         description: first paragraph of its docstring.
         action: schema of actions.
@@ -255,6 +270,24 @@ class Described(Message, frozen=True):
     reset_options: tuple[str, ...] | None
 
 
+class Gathered(Message, frozen=True):
+    """The answer to Gather.
+
+    Args:
+        action: the space of each environment's actions, as `vector.encode_space` writes it.
+        observation: of their observations, likewise.
+        metadata: what they say of themselves, a map as `encode_info` writes it.
+        render_mode: theirs.
+    """
+
+    session: Channel
+    op: Op
+    action: bytes
+    observation: bytes
+    metadata: bytes
+    render_mode: Text | None
+
+
 class Billed(Message, frozen=True):
     """The answer to Bill: numbers, by name; seconds, bytes or a count, as the name ends."""
 
@@ -272,7 +305,6 @@ class Failed(Message, frozen=True):
     """A call failed, or, with `op` 0, an Open, a Resume, or the session as a whole.
 
     Args:
-        session: which.
         op: of the call; 0 when it is no numbered one.
         code: of an error in envhub.errors.
         message: one line for a person.
@@ -288,10 +320,11 @@ class Failed(Message, frozen=True):
     details: dict[Name, _OUTPUT | float | tuple[Text, ...]]
 
 
-Numbered = Reset | Step | Continue | State | Describe
-NUMBERED = (Step, Reset, Continue, State, Describe)  # for isinstance, the likeliest first
+Numbered = Reset | Step | Continue | State | Describe | Gather | Ask
+# for isinstance, the likeliest first
+NUMBERED = (Step, Reset, Continue, State, Describe, Gather, Ask)
 Request = Open | Resume | Numbered | Cancel | Bill | Close
-Answer = Observed | Finished | Read | Described | Failed  # to a numbered request
+Answer = Observed | Finished | Read | Described | Gathered | Failed  # to a numbered request
 Reply = Opened | Process | Answer | Billed | Closed
 
 
@@ -321,6 +354,14 @@ _FIX, _SHORT = 16, 2**16
 def encode(message: Message | Frame) -> bytes:
     """Return a message, or a client's frame, as MessagePack."""
     return _ENCODER.encode(message)
+
+
+def carried_bytes(request: Request) -> int:
+    """Return how long that is which a request carries, beside its fields."""
+    match request:
+        case Step(action=data) | Reset(options=data) | Gather(options=data) | Ask(given=data):
+            return len(data)
+    return 0
 
 
 def joined(messages: Sequence[bytes]) -> bytes:

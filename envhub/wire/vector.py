@@ -29,6 +29,12 @@ _MAX_DIMENSIONS = 32
 _MAX_LEAVES = 256
 _MAX_DEPTH = 16
 
+Count = Annotated[int, Meta(ge=1, le=MAX_TOGETHER)]
+MAX_SEED = 2**63 - 1
+Seeds = Annotated[
+    tuple[Annotated[int, Meta(ge=-MAX_SEED, le=MAX_SEED)] | None, ...],
+    Meta(max_length=MAX_TOGETHER),
+]
 Length = Annotated[int, Meta(ge=0, lt=2**40)]
 Shape = Annotated[tuple[Length, ...], Meta(max_length=_MAX_DIMENSIONS)]
 Dtype = Annotated[str, Meta(max_length=8)]

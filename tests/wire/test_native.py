@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from envhub import errors
 from envhub.errors import EnvhubError, RemoteProtocolError
-from envhub.wire import failures, native
+from envhub.wire import failures, native, vector
 from tests.wire import vectors
 
 numbers = st.integers(0, 2**53 - 1)
@@ -22,6 +22,18 @@ requests = st.one_of(
     st.builds(native.Reset, channels, numbers, numbers, st.binary()),
     st.builds(native.Step, channels, numbers, numbers, st.binary(), st.booleans()),
     *(st.builds(kind, channels, numbers, numbers) for kind in NUMBERED),
+    st.builds(
+        native.Gather,
+        channels,
+        numbers,
+        numbers,
+        st.integers(1, vector.MAX_TOGETHER),
+        st.sampled_from(["next_step", "same_step", "disabled"]),
+        st.binary(),
+        st.booleans(),
+        st.lists(st.none() | st.integers(-vector.MAX_SEED, vector.MAX_SEED)).map(tuple),
+    ),
+    st.builds(native.Ask, channels, numbers, numbers, names, st.binary(), st.booleans()),
     st.builds(native.Cancel, channels, numbers),
     st.builds(native.Bill, channels),
     st.builds(native.Close, channels),
@@ -60,6 +72,15 @@ replies = st.one_of(
         names,
         *(st.binary() for _ in range(4)),
         st.none() | layers,
+    ),
+    st.builds(
+        native.Gathered,
+        channels,
+        numbers,
+        st.binary(),
+        st.binary(),
+        st.binary(),
+        st.none() | names,
     ),
     st.builds(native.Billed, channels, limits),
     st.builds(native.Closed, channels),
@@ -116,6 +137,10 @@ def test_a_frame_cut_short_is_refused(frame: native.Frame, data: st.DataObject) 
         [0, 0, [["open", 1, b"k" * 16, "e" * 256, ""]]],
         [0, 0, [["step", 1, 2**53, 0, b""]]],
         [0, 0, [["step", 1, 1, 0, "text"]]],
+        [0, 0, [["gather", 1, 1, 0, 0, "next_step"]]],
+        [0, 0, [["gather", 1, 1, 0, vector.MAX_TOGETHER + 1, "next_step"]]],
+        [0, 0, [["gather", 1, 1, 0, 4, "whenever"]]],
+        [0, 0, [["ask", 1, 1, 0, "n" * 256, b""]]],
         [0, 0, [["close", 1]] * (native.MAX_REQUESTS + 1)],
         [1024, 0, []],
         [0, 0, [], 0],

@@ -12,13 +12,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from envhub.wire import arrays, native
+from envhub.wire import arrays, blobs, infos, native
 from envhub.wire.native import Frame
+from envhub.wire.vector import Box, Discrete, Failure, encode_space
 
 FILE = Path(__file__).parents[2] / "docs" / "protocol-vectors.json"
 _KEY = bytes(range(16))
 _MAP = msgspec.msgpack.encode({"seed": 7})
 _EMPTY = msgspec.msgpack.encode({})
+_BATCH = bytes([1, 2]).ljust(64, b"\0") + np.array([3, 0], "<i8").tobytes().ljust(64, b"\0")
+_RESULTS = [np.array([1.0, 0.0]), np.array([[True, False], [False, False]])]
+_SEEN = [*_RESULTS, np.array([[0.5, 1.5], [0.0, 0.0]], "<f4")]
 
 REQUESTS: dict[str, Frame] = {
     "open": Frame(0, 0, [native.Open(1, _KEY, "echo", "")]),
@@ -30,6 +34,20 @@ REQUESTS: dict[str, Frame] = {
     "continue": Frame(0, 0, [native.Continue(1, 4, 3)]),
     "state": Frame(0, 0, [native.State(1, 5, 4)]),
     "describe": Frame(0, 0, [native.Describe(1, 6, 5)]),
+    "gather": Frame(0, 0, [native.Gather(1, 1, 0, 2, "next_step", _EMPTY)]),
+    "gather, with seeds, a vectorised class": Frame(
+        0, 0, [native.Gather(1, 1, 0, 2, "next_step", b"", True, (7, None))]
+    ),
+    "reset of many": Frame(
+        0, 0, [native.Reset(1, 2, 1, blobs.encode(blobs.Resets(b"\2\2", (7, None), _EMPTY)))]
+    ),
+    "a step of the first, and a reset of the second": Frame(
+        0, 0, [native.Step(1, 3, 2, _BATCH)]
+    ),
+    "ask": Frame(0, 0, [native.Ask(1, 4, 3, "gravity", infos.encode_info([[], {}]))]),
+    "ask, to set": Frame(
+        0, 0, [native.Ask(1, 5, 4, "gravity", infos.encode_info([[9.5, 9.5], {}]), True)]
+    ),
     "cancel": Frame(0, 0, [native.Cancel(1, 7)]),
     "bill": Frame(0, 0, [native.Bill(1)]),
     "close": Frame(0, 0, [native.Close(1)]),
@@ -65,6 +83,34 @@ REPLIES: dict[str, list[native.Reply]] = {
     ],
     "described, any option": [
         native.Described(1, 6, "Echo", "", b"{}", b"{}", b"{}", b"{}", None)
+    ],
+    "gathered": [
+        native.Gathered(
+            1,
+            1,
+            encode_space(Discrete(4, 0, "<i8")),
+            encode_space(Box("<f4", (2,), b"\0\0\0\0", b"\0\0\x80?")),
+            _EMPTY,
+            None,
+        )
+    ],
+    "observed by many, of which the second has raised": [
+        native.Observed(
+            1,
+            3,
+            b"".join(a.tobytes().ljust(64, b"\0") for a in _SEEN),
+            None,
+            False,
+            False,
+            blobs.encode(
+                blobs.Told(
+                    infos.encode_info([[0, {"lives": 3}]]),
+                    (Failure(1, "environment_failed", "trouble", "Traceback…"),),
+                )
+            ),
+            False,
+            "",
+        )
     ],
     "billed": [native.Billed(1, {"calls": 3, "cpu_s": 0.25})],
     "closed": [native.Closed(1)],

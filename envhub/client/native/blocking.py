@@ -16,6 +16,7 @@ from envhub.results import Bill, Record, StepResult
 from envhub.wire import native
 
 if TYPE_CHECKING:
+    from envhub.client.native.address import Address
     from envhub.client.native.hub import RemoteHub
     from envhub.client.native.session import RemoteSession
     from envhub_sandbox import Receipt
@@ -102,6 +103,11 @@ class SyncRemoteHub:
         """Hold a session of environment `name` for the length of the block."""
         with self.make(name, schema=schema) as session:
             yield session
+
+    @property
+    def address(self) -> Address:
+        """Where it is, and how it is connected to."""
+        return self._hub.address
 
     def describe(self, name: str) -> native.Described:
         """Return the schemas and options of environment `name`."""

@@ -15,6 +15,7 @@ from envhub.client.native.session import RemoteSession
 from envhub.wire import native
 
 if TYPE_CHECKING:
+    from envhub.client.native.address import Address
     from envhub.client.native.blocking import SyncRemoteHub
 
 
@@ -29,6 +30,11 @@ class RemoteHub:
         self._line = line
         self._groups = cycle(range(1, native.MAX_GROUP + 1))
         self._described: dict[str, native.Described] = {}
+
+    @property
+    def address(self) -> Address:
+        """Where it is, and how it is connected to."""
+        return self._line.address
 
     @asynccontextmanager
     async def session(

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from envhub.client import speech
+from envhub.client.native.address import Address, refusal
 from envhub.errors import ConnectionLost, EnvhubError, RemoteProtocolError, UsageError
 from envhub.wire import native
 
@@ -26,8 +27,7 @@ _FIELDS_BYTES = 128  # of a request, beside what it carries
 _PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0  # between two attempts to connect
 _PING_S = 20.0
 _LOOK_S = 1.0  # between two looks at who has waited for too long
-_NOT_AGAIN = (1002, 1009)  # by which the hub says that it takes no such message
-_REFUSED = (400, 401, 403, 404)  # by which the answer will be the same next time
+NOT_AGAIN = (1002, 1009)  # by which the hub says that it takes no such message
 
 
 class Subscriber(Protocol):
@@ -76,10 +76,13 @@ class Line:
     ) -> None:
         base = speech.http_url(url)
         self.url = f"ws{base.removeprefix('http')}/v1/connect"
+        self.address = Address(
+            self.url, {**speech.authorization(token), **headers}, connect_timeout_s, reconnect_s
+        )
         self._reconnect_s = reconnect_s
         self._settings: dict[str, Any] = {
             "subprotocols": [native.VERSION],
-            "additional_headers": {**speech.authorization(token), **headers},
+            "additional_headers": self.address.headers,
             "open_timeout": connect_timeout_s,
             "ping_interval": _PING_S,
             "ping_timeout": _PING_S,
@@ -184,7 +187,7 @@ class Line:
         await connection.wait_closed()
         self._socket = None
         closed = connection.protocol.close_rcvd
-        if closed is not None and closed.code in _NOT_AGAIN:
+        if closed is not None and closed.code in NOT_AGAIN:
             self._end(RemoteProtocolError(f"the hub did not take it: {closed.reason}"))
 
     def _hear(self, message: str | bytes) -> None:
@@ -218,7 +221,7 @@ class Line:
         together: list[native.Request] = []
         size = 0
         for request in self._requests:
-            weight = _weight(request)
+            weight = _FIELDS_BYTES + native.carried_bytes(request)
             is_full = size + weight > _FRAME_BYTES or len(together) == native.MAX_REQUESTS
             if is_full and together:
                 self._frames.append(native.Frame(group, first, together))
@@ -230,26 +233,14 @@ class Line:
         self._requests.clear()
 
     async def _connected(self) -> Direct:
-        from websockets.exceptions import InvalidStatus, WebSocketException
+        from websockets.exceptions import WebSocketException
 
         from envhub.client.direct import opened
 
         try:
             return await opened(self.url, self._hear, self._speak, **self._settings)
-        except InvalidStatus as error:
-            status = error.response.status_code
-            said = bytes(error.response.body or b"").decode(errors="replace").strip()[:500]
-            if status in _REFUSED:
-                raise UsageError(
-                    f"the hub at {self.url} refuses us: {said or status}",
-                    hint="a hub that asks for one is given `token=`" if status == 401 else "",
-                ) from None
-            raise ConnectionLost(f"the hub at {self.url} answers {status}: {said}") from None
         except (*speech.NO_CONNECTION, WebSocketException) as error:
-            raise ConnectionLost(
-                f"no connection to {self.url}: {error or type(error).__name__}",
-                hint="is `envhub serve` running there?",
-            ) from None
+            raise refusal(self.url, error) from None
 
     async def _reconnected(self) -> Direct:
         """Return a new connection, however long it takes; after a while nobody waits for it."""
@@ -296,11 +287,3 @@ class Line:
     def _check_open(self) -> None:
         if self._closed or self._running is None or self._running.done():
             raise ConnectionLost("the connection to the hub is closed")
-
-
-def _weight(request: native.Request) -> int:
-    match request:
-        case native.Step(action=data) | native.Reset(options=data):
-            return _FIELDS_BYTES + len(data)
-        case _:
-            return _FIELDS_BYTES

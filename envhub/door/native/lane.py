@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
+from msgspec.structs import astuple
 
 from envhub.door.native.ledger import Ledger, Stock
 from envhub.door.native.outlet import Outlet, Sink
@@ -24,6 +25,7 @@ from envhub_sandbox import SandboxError
 
 if TYPE_CHECKING:
     from envhub.hub.session import Session
+    from envhub.hub.vectors.relay import Relay
 
 _WORTH_BYTES = 64 * 1024  # kept replies that the session's memory is told of
 
@@ -70,6 +72,7 @@ class Lane:
         self._waiting: deque[Numbered] = deque()
         self._sinks: dict[int, Sink] = {}  # call → where its reply goes, if not straight out
         self._session: Session | None = None
+        self._relay: Relay | None = None  # of a session that has gathered environments
         self.outlet: Outlet | None = None
         self.channel = 0
         self._told_pid = 0
@@ -234,7 +237,7 @@ class Lane:
 
         self._waiting.popleft()
         self._running = request.op
-        session.begin_step_raw(request.action, take)
+        (self._relay or session).begin_step_raw(request.action, take)
         return True
 
     async def _work(self) -> None:
@@ -262,9 +265,17 @@ class Lane:
                 await self._pace(self._turn, session)
             match request:
                 case native.Step(action=action, stream=False):
-                    outcome = await session.step_raw(action)
+                    outcome = await (self._relay or session).step_raw(action)
                 case native.Reset(options=options):
-                    outcome = await session.reset_raw(options)
+                    outcome = await (self._relay or session).reset_raw(options)
+                case native.Gather():
+                    self._relay = self._relay or session.relay()
+                    return native.Gathered(channel, op, *await self._relay.gather(request))
+                case native.Ask():
+                    told = await (self._relay or session.relay()).ask_raw(request)
+                    return native.Read(channel, op, told)
+                case _ if self._relay is not None:
+                    self._relay.refuse()
                 case native.Step() | native.Continue():
                     if isinstance(request, native.Step):
                         part = await session.stream_raw(request.action)
@@ -276,18 +287,8 @@ class Lane:
                 case native.State():
                     return native.Read(channel, op, await session.state_raw())
                 case native.Describe():
-                    told = await session.describe()
-                    return native.Described(
-                        channel,
-                        op,
-                        told.title,
-                        told.description,
-                        told.action,
-                        told.observation,
-                        told.state,
-                        told.reset_observation,
-                        told.reset_options,
-                    )
+                    described = astuple(await session.describe())
+                    return native.Described(channel, op, *described[1:8])
         except (EnvhubError, SandboxError) as error:
             return failed(channel, op, error)
         except Exception as error:
@@ -389,7 +390,7 @@ class Lane:
             self.outlet = None
         self._leave()
         if not self._ended:
-            self._ended = True
+            self._ended, self._relay = True, None
             self._ledger.close()
             self._on_end()
 

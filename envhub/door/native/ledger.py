@@ -7,6 +7,8 @@ over two, is carried out once and answered twice.
 
 from __future__ import annotations
 
+from msgspec.structs import astuple
+
 from envhub.errors import CapacityError, OutOfOrder
 from envhub.wire.failures import failed
 from envhub.wire.native import (
@@ -17,6 +19,7 @@ from envhub.wire.native import (
     Read,
     Reset,
     Step,
+    carried_bytes,
     encode,
 )
 
@@ -152,14 +155,12 @@ def _gist(request: Numbered) -> int:
         return hash((request.action, request.stream))
     if isinstance(request, Reset):
         return hash((request.options, Reset))
-    return hash(type(request))
+    return hash((type(request), *astuple(request)[3:]))
 
 
 def _size(request: Numbered) -> int:
     """How many bytes a call takes up, about."""
-    if isinstance(request, Step):
-        return _FIELDS_BYTES + len(request.action)
-    return _FIELDS_BYTES + (len(request.options) if isinstance(request, Reset) else 0)
+    return _FIELDS_BYTES + carried_bytes(request)
 
 
 def _weight(answer: Answer) -> int:

@@ -9,14 +9,20 @@ from collections.abc import Callable, Coroutine
 
 import anyio
 
-from envhub.errors import Cancelled, DeadlineExceeded, EnvhubError, SessionClosed, WorkerError
-from envhub.hub.calls.link import Link
+from envhub.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    EnvhubError,
+    ResetNeeded,
+    SessionClosed,
+    WorkerError,
+)
+from envhub.hub.calls.link import Link, Making
 from envhub.hub.places.place import Place
 from envhub.hub.workers.pool import Lease
-from envhub.wire.messages import Close, Failed, Reply, Request
+from envhub.wire.messages import Close, Failed, Reply
 
 _log = logging.getLogger(__name__)
-Making = Callable[[int], Request]  # a request from its number
 Done = Callable[[Reply | EnvhubError], None]
 
 
@@ -53,11 +59,20 @@ class Conversation:
         """Whether a call is under way."""
         return self._turn.value == 0
 
-    async def call(self, stage: str, making: Making) -> Reply:
+    async def call(
+        self, stage: str, making: Making, of: Lease | None = None, descriptor: int = -1
+    ) -> Reply:
         """Make one call and return its reply.
+
+        Args:
+            stage: "reset", "step"…
+            making: makes the request from its number.
+            of: the process that it must be of; None for any.
+            descriptor: goes with it.
 
         Raises:
             EnvhubError: as the reply says, or because the process ended.
+            ResetNeeded: it is another process now.
         """
         since = time.monotonic() if self.is_busy else 0.0
         async with self._turn:
@@ -73,7 +88,7 @@ class Conversation:
             reply: Reply | None = None
             lost = True
             try:
-                reply = await self._call_process(stage, making)
+                reply = await self._call_process(stage, making, of, descriptor)
                 lost = False
             except EnvhubError as error:
                 lost = isinstance(error, WorkerError)
@@ -153,15 +168,19 @@ class Conversation:
 
     # ------------------------------------------------------------ processes
 
-    async def _call_process(self, stage: str, making: Making) -> Reply:
+    async def _call_process(
+        self, stage: str, making: Making, of: Lease | None, descriptor: int
+    ) -> Reply:
         link, fresh = self.link, stage == "reset" and self._needs_fresh_process()
-        if fresh or link is None or not link.alive:
+        if of is not None:
+            link = await self._link_of(of)
+        elif fresh or link is None or not link.alive:
             link = await self._wait_for_link(stage, fresh=fresh)
         if stage in ("reset", "step"):
             assert self.lease is not None
             self.lease.process.used = True
         try:
-            return await link.call(stage, making, self._tenure.deadline(stage))
+            return await link.call(stage, making, self._tenure.deadline(stage), descriptor)
         except WorkerError as error:
             raise await self._lost(error) from None
 
@@ -170,6 +189,12 @@ class Conversation:
         closed = self.closed
         await self._drop_process(ask=False)
         return SessionClosed("the session was closed during the call") if closed else error
+
+    async def renew(self) -> None:
+        """Part with the process, if it was used: the next call gets another."""
+        async with self._turn:
+            if self.lease is not None and self.lease.process.used:
+                await self._drop_process(ask=True)
 
     def _needs_fresh_process(self) -> bool:
         pristine = self._place.pool.manifest.reset == "pristine"
@@ -189,6 +214,16 @@ class Conversation:
         if cancelled or link is None:
             raise Cancelled(f"`{stage}` was cancelled while it waited for a process")
         return link
+
+    async def _link_of(self, lease: Lease) -> Link:
+        """Return the link to this process, if it is still the session's and lives."""
+        loss: EnvhubError | None = None
+        if lease is self.lease and self.link is not None:
+            if self.link.alive:
+                return self.link
+            loss = await self.link.loss_between_calls()
+            await self._drop_process(ask=False)
+        raise loss or ResetNeeded("its process has ended")
 
     async def _live_link(self, stage: str) -> Link:
         if self.link is not None and not self.link.alive:

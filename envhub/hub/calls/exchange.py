@@ -22,11 +22,12 @@ from envhub.wire.messages import (
     REPLIES,
     Cancel,
     Failed,
+    Gather,
     Reply,
     Request,
     encode,
 )
-from envhub.wire.vector import VectorRequest
+from envhub.wire.vector import VECTOR_REPLIES, VectorRequest
 from envhub_sandbox import Limits, OwnReason, Passed, Verdict
 from envhub_sandbox.verdict import HOST_MEMORY, NOTHING
 
@@ -58,19 +59,18 @@ class Exchange:
     Args:
         limits: of the session; those on output and frames are held here.
         meter: of the session; bytes are counted here.
-        replies: decodes them; those of a vector session are others.
 
     Attributes:
         op: number of the last call.
     """
 
-    def __init__(self, limits: Limits, meter: Meter, replies: Decoder[Any] = REPLIES) -> None:
+    def __init__(self, limits: Limits, meter: Meter) -> None:
         self.state = after(State.STARTING, Event.ISOLATED)
         self._limits = limits
         self.meter = meter
         self._frame_bytes = limits.frame_bytes
         self._frames = FrameBuffer(max_bytes=limits.frame_bytes)
-        self._replies = replies
+        self._replies: Decoder[Any] = REPLIES
         self.op = 0
         self._stage = ""
         self._output = bytearray()
@@ -89,7 +89,8 @@ class Exchange:
             InvalidAction: another's is.
         """
         op = self.op + 1
-        message = encode(request(op))
+        asked = request(op)
+        message = encode(asked)
         length = len(message)
         if length > self._frame_bytes:
             kind = errors.InvalidOption if stage == "reset" else errors.InvalidAction
@@ -100,6 +101,8 @@ class Exchange:
             self.state = _CALLED.get(self.state) or after(self.state, Event.CALLED)
         self.op = op
         self._stage = stage
+        if type(asked) is Gather:  # from here on `wire/vector.py` is spoken
+            self._replies = VECTOR_REPLIES
         if self._printed_bytes:
             self._output.clear()
             self._printed_bytes = 0

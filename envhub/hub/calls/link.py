@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from envhub.hub.calls.tenure import Deadline
 from envhub.hub.workers.process import SessionProcess
 from envhub.wire.lifecycle import State
 from envhub.wire.messages import Failed, Reply, Request
+from envhub.wire.vector import VectorRequest
 
 _READ_BYTES = 64 * 1024
 _AT_ONCE_BYTES = 1024 * 1024  # of output are read as they come in each call, and then
@@ -22,6 +24,7 @@ _END_AFTER_HANG_UP_S = 1.0
 _LATE_S = 0.25  # of the loop with a timer: somebody had stopped us, or the machine was busy
 _AFTER_SLEEP_S = 0.5
 _EARLY_S = 0.002  # uvloop counts whole milliseconds, and may be one early
+Making = Callable[[int], Request | VectorRequest]  # a request from its number
 
 
 class Link:
@@ -62,7 +65,7 @@ class Link:
         return not self._process.is_killed and self._exchange.state is State.READY
 
     async def call(
-        self, stage: str, making: Callable[[int], Request], deadline: Deadline
+        self, stage: str, making: Making, deadline: Deadline, descriptor: int = -1
     ) -> Reply:
         """Make one call and return its reply.
 
@@ -77,7 +80,7 @@ class Link:
             if not future.done():
                 future.set_result(reply)
 
-        self.begin(stage, making, deadline, take)
+        self.begin(stage, making, deadline, take, descriptor)
         try:
             reply = await future
         except BaseException:
@@ -91,9 +94,10 @@ class Link:
     def begin(
         self,
         stage: str,
-        making: Callable[[int], Request],
+        making: Making,
         deadline: Deadline,
         done: Callable[[Reply | None], None],
+        descriptor: int = -1,
     ) -> None:
         """Make one call, and have `done` told of its reply; of None if the process ends.
 
@@ -102,6 +106,7 @@ class Link:
             making: makes the request from its number.
             deadline: until when it must be answered.
             done: called once, in the loop.
+            descriptor: goes with it.
 
         Raises:
             InvalidAction, InvalidOption: it is too long to be sent.
@@ -113,6 +118,8 @@ class Link:
         if self._timer is None or deadline.until < self._timer_at:
             self._arm(deadline)
         self._meter.begin(stage)
+        if descriptor >= 0:
+            frame = self._hand_over(frame, descriptor)
         self._send(frame)
 
     async def failure(self, reply: Failed | None) -> EnvhubError:
@@ -185,6 +192,18 @@ class Link:
         if sent < len(frame):
             self._unsent = frame[sent:]
             self._loop.add_writer(self._channel.fileno(), self._send_rest)
+
+    def _hand_over(self, frame: bytes, descriptor: int) -> bytes:
+        """Send a descriptor, and return what of its frame is still to be sent."""
+        try:
+            if self._unsent:
+                raise BlockingIOError
+            return frame[socket.send_fds(self._channel, [frame], [descriptor]) :]
+        except BlockingIOError:  # it has answered the last call, and not read it
+            self._process.kill("protocol")
+        except OSError:
+            pass  # it has ended; the pidfd says so
+        return b""
 
     def _send_rest(self) -> None:
         try:

@@ -37,7 +37,6 @@ from envhub.wire.messages import Close, Failed, Gather, Request
 from envhub.wire.vector import (
     ANSWERED,
     ASKED,
-    VECTOR_REPLIES,
     Autoreset,
     Gathered,
     Layout,
@@ -48,7 +47,6 @@ from envhub.wire.vector import (
 )
 
 _READ_BYTES = 64 * 1024
-MOST_BYTES = 4 * 1024**3  # of memory shared with one process that has no limit of its own
 _NUMBER_BYTES = 8
 R = TypeVar("R")
 
@@ -111,7 +109,7 @@ class Member:
         self.took_s = 0.0
 
     def _new_exchange(self) -> Exchange:
-        return Exchange(self._limits, self._place.meter, VECTOR_REPLIES)
+        return Exchange(self._limits, self._place.meter)
 
     @property
     def process(self) -> SessionProcess:
@@ -324,7 +322,7 @@ class Member:
         before, gathered = self.gathered, self.result(Gathered)
         if before is not None and not vector.are_alike(before, gathered):
             raise UsageError("cannot be vectorised: another process has other spaces")
-        most = self._limits.session_memory_bytes or MOST_BYTES
+        most = self._limits.session_memory_bytes or memory.MOST_BYTES
         try:
             layout = vector.lay_out(
                 gathered.action, gathered.observation, self.count, most_bytes=most

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MOST_BYTES = 4 * 1024**3  # shared with one process that has no limit of its own
 # a mapping whose file is made shorter kills who reads it (SIGBUS)
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 

@@ -1,0 +1,354 @@
+"""Many environments in a session's process, for a caller who is elsewhere: batches as bytes.
+
+The counterpart of `Member`, on the event loop and without numpy. What comes is copied into the
+memory shared with the process, what is asked for out of it; both are as long as the hub says,
+from the spaces, and nothing else is taken from either side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import mmap
+import struct
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from envhub.errors import (
+    EnvhubError,
+    InvalidAction,
+    InvalidOption,
+    RemoteProtocolError,
+    ResetNeeded,
+    UsageError,
+    WorkerStartFailed,
+)
+from envhub.hub.calls.conversation import Conversation
+from envhub.hub.places.place import Place
+from envhub.hub.vectors import memory
+from envhub.hub.workers.pool import Lease
+from envhub.wire import blobs, native, vector
+from envhub.wire.calls import expect
+from envhub.wire.messages import Gather, Observed, Reply
+from envhub.wire.vector import (
+    ASKED,
+    RESET,
+    STEP,
+    Answered,
+    Ask,
+    Batched,
+    Gathered,
+    Layout,
+    ResetBatch,
+    Share,
+    Shared,
+    StepBatch,
+    VectorReply,
+    VectorRequest,
+)
+from envhub_sandbox import SandboxError
+
+_NO_OPTIONS = b"\x80"  # a map of none
+_MOST_BYTES = native.MAX_FRAME_BYTES - 1024  # of a client's frame
+_NUMBER = struct.Struct("<Q")
+_log = logging.getLogger(__name__)
+Made = tuple[bytes, bytes, bytes, str | None]
+Done = Callable[[Observed | EnvhubError], None]
+
+
+class _Shared:
+    """A process that has its environments, and the memory shared with it."""
+
+    def __init__(
+        self, lease: Lease, mapped: mmap.mmap, layout: Layout, wanted: native.Gather
+    ) -> None:
+        self.lease = lease
+        self.mapped = mapped
+        self.count = layout.todo.shape[0]
+        self.places = blobs.Places(layout)
+        self.is_same_step = wanted.autoreset == "same_step"
+        self.seeds = (self.count, 1) if wanted.whole else (self.count,)  # how many there may be
+
+    def asking(self, request: Callable[[int], VectorRequest]) -> Callable[[int], VectorRequest]:
+        """Return what makes a request, and says so where the process looks before it waits."""
+
+        def make(op: int) -> VectorRequest:
+            _NUMBER.pack_into(self.mapped, ASKED, op)
+            return request(op)
+
+        return make
+
+
+class Relay:
+    """Has a session's process hold many environments. One call at a time.
+
+    A process that ends takes all of them with it: then `gather` again, or reset all of them.
+
+    Args:
+        conversation: of the session; nobody else calls.
+        place: likewise.
+    """
+
+    def __init__(self, conversation: Conversation, place: Place) -> None:
+        self._conversation = conversation
+        self._place = place
+        self._limits = place.pool.manifest.limits
+        self._now: _Shared | None = None
+        self._wanted: native.Gather | None = None  # by its caller, the last time
+        self._found: Gathered | None = None  # likewise
+        self._begun: set[asyncio.Task[None]] = set()
+
+    async def gather(self, request: native.Gather) -> Made:
+        """Make the environments, in a fresh process; return what they are.
+
+        Returns:
+            The spaces of actions and of observations, metadata and render mode, encoded.
+
+        Raises:
+            InvalidOption: there is not a seed for each.
+            UsageError: they cannot be vectorised, or their batches would be too long.
+            EnvhubError: as of a reset.
+        """
+        seeds = list(request.seeds) or [None] * request.count
+        if len(seeds) != request.count:
+            raise InvalidOption(f"{len(seeds)} seeds for {request.count} environments")
+        self._now, self._found, self._wanted = None, None, request
+        await self._conversation.renew()
+        gathered = self._found = await self._gathered(request, seeds)
+        action, observation = map(vector.encode_space, (gathered.action, gathered.observation))
+        return action, observation, gathered.metadata, gathered.render_mode
+
+    async def _gathered(self, wanted: native.Gather, seeds: list[int | None]) -> Gathered:
+        count, mode, whole = wanted.count, wanted.autoreset, wanted.whole
+        given = wanted.options or _NO_OPTIONS
+        made = await self._conversation.call(
+            "reset", lambda op: Gather(op, count, given, whole)
+        )
+        lease = self._conversation.lease
+        assert lease is not None
+        lease.process.cancels = False  # it hears nothing in the middle of a batch
+        try:
+            with lease.process.held_to_protocol():
+                gathered = expect(made, Gathered)
+            layout = self._layout(gathered, count)
+            with memory.shared(layout.size_bytes) as (mapped, descriptor):
+                shared = await self._conversation.call(
+                    "reset", lambda op: Share(op, mode, layout, seeds), lease, descriptor
+                )
+            with lease.process.held_to_protocol():
+                expect(shared, Shared)
+        except BaseException:
+            lease.process.kill("closed")
+            raise
+        self._now = _Shared(lease, mapped, layout, wanted)
+        return gathered
+
+    async def _renew(self, todo: bytes) -> None:
+        """Make the environments anew if their process is gone, and all are to be reset."""
+        wanted, before, conversation = self._wanted, self._found, self._conversation
+        if wanted is None or before is None or todo.count(RESET) != wanted.count:
+            return
+        now, link = self._now, conversation.link
+        if now is not None and link is not None and conversation.lease is now.lease:
+            if link.alive and not now.lease.process.has_ended:
+                return
+            await conversation.renew()
+        self._now = None
+        if not vector.are_alike(await self._gathered(wanted, [None] * len(todo)), before):
+            raise UsageError("cannot be vectorised: another process has other spaces")
+
+    def _layout(self, gathered: Gathered, count: int) -> Layout:
+        most = self._limits.session_memory_bytes or memory.MOST_BYTES
+        try:
+            layout = vector.lay_out(
+                gathered.action, gathered.observation, count, most_bytes=most
+            )
+        except RemoteProtocolError as error:
+            raise UsageError(f"cannot be vectorised: {error}") from None
+        places = blobs.Places(layout)
+        for what, part, allowed in (
+            ("actions", places.request, _MOST_BYTES),
+            ("observations", places.reply, self._limits.frame_bytes),
+        ):
+            if part.stop - part.start > allowed:
+                raise UsageError(
+                    f"the {what} of {count} environments are over {allowed} bytes",
+                    hint="have fewer of them in each session, and more sessions",
+                )
+        return layout
+
+    async def reset_raw(self, options: bytes) -> Observed:
+        """Reset environments: as `blobs.Resets` says, encoded.
+
+        Raises:
+            InvalidOption: it says nothing of the kind.
+            EnvironmentFailed: an environment raised.
+            WorkerError: the process has ended.
+            ResetNeeded: it had before.
+        """
+        try:
+            asked = blobs.resets(options)
+        except RemoteProtocolError as error:
+            raise InvalidOption(str(error)) from None
+        await self._renew(asked.todo)
+        now = self._live()
+        try:
+            blobs.check_todo(asked.todo, now.count)
+        except RemoteProtocolError as error:
+            raise InvalidOption(str(error)) from None
+        seeds = list(asked.seeds) or [None] * now.count
+        if len(seeds) not in now.seeds or STEP in asked.todo:
+            raise InvalidOption("a reset has a seed for each environment, and no steps")
+        now.mapped[now.places.todo] = asked.todo
+        return await self._batch(
+            "reset", lambda op: ResetBatch(op, 0, seeds, asked.options), asked.todo
+        )
+
+    async def step_raw(self, action: bytes) -> Observed:
+        """Step environments: as the memory begins, encoded.
+
+        Raises:
+            InvalidAction: it is no such thing.
+            WorkerError: the process has ended.
+            ResetNeeded: it had before.
+        """
+        if self._wanted is not None:
+            await self._renew(action[: self._wanted.count])
+        todo = self._put(action)
+        return await self._batch("step", lambda op: StepBatch(op, 0), todo)
+
+    def begin_step_raw(self, action: bytes, done: Done) -> None:
+        """Begin that, and have `done` told, once, of what it comes to."""
+        now, since = self._now, time.monotonic()
+        if now is None:
+            self._later(action, done)
+            return
+        try:
+            todo = self._put(action)
+        except EnvhubError as error:
+            done(error)
+            return
+
+        def take(reply: Reply | EnvhubError) -> None:
+            try:
+                done(self._observed(now, reply, todo, since))
+            except EnvhubError as error:
+                done(error)
+
+        making = now.asking(lambda op: StepBatch(op, 0))
+        conversation = self._conversation
+        if conversation.lease is not now.lease or not conversation.begin("step", making, take):
+            self._later(action, done)
+
+    def _later(self, action: bytes, done: Done) -> None:
+        task = asyncio.get_running_loop().create_task(self._step_later(action, done))
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+
+    async def _step_later(self, action: bytes, done: Done) -> None:
+        try:
+            outcome: Observed | EnvhubError = await self.step_raw(action)
+        except EnvhubError as error:
+            outcome = error
+        except SandboxError as error:  # no other process can be had
+            outcome = WorkerStartFailed(str(error), hint=error.hint)
+        except Exception:
+            _log.exception("a bug in envhub: a batch")
+            outcome = EnvhubError("a bug in envhub")
+        done(outcome)
+
+    async def ask_raw(self, request: native.Ask) -> bytes:
+        """Read an attribute of each environment, call it or set it; encoded. As `vector.Ask`.
+
+        Raises:
+            UsageError: it is its author's own.
+            EnvironmentFailed: it raised, or there is none.
+            WorkerError: the process has ended.
+            ResetNeeded: it had before.
+        """
+        name, given, assign = request.name, request.given, request.assign
+        if name.startswith("_"):
+            raise UsageError(f"`{name}` is not for callers from elsewhere")
+        now = self._live()
+        making = now.asking(lambda op: Ask(op, name, given, assign))
+        try:
+            reply = await self._conversation.call("state", making, now.lease)
+        except EnvhubError:
+            self._look()
+            raise
+        with now.lease.process.held_to_protocol():
+            return expect(reply, Answered).values
+
+    def refuse(self) -> NoReturn:
+        """Refuse a call that is of one environment.
+
+        Raises:
+            UsageError: that is so.
+        """
+        raise UsageError("a session of many environments has `reset`, `step` and `ask` only")
+
+    # ------------------------------------------------------------ batches
+
+    def _live(self) -> _Shared:
+        if self._now is None:
+            raise ResetNeeded(
+                "there are no environments, or their process has ended", hint="gather them"
+            )
+        return self._now
+
+    def _put(self, action: bytes) -> bytes:
+        """Put a step's bytes where its process looks for them; return what is to be done."""
+        now = self._live()
+        try:
+            todo = now.places.check(action)
+        except RemoteProtocolError as error:
+            raise InvalidAction(str(error)) from None
+        now.mapped[now.places.request] = action
+        return todo
+
+    async def _batch(
+        self, stage: str, request: Callable[[int], VectorRequest], todo: bytes
+    ) -> Observed:
+        now, since = self._live(), time.monotonic()
+        outcome: VectorReply | Reply | EnvhubError
+        try:
+            outcome = await self._conversation.call(stage, now.asking(request), now.lease)
+        except EnvhubError as error:
+            outcome = error
+        return self._observed(now, outcome, todo, since)
+
+    def _observed(
+        self,
+        now: _Shared,
+        reply: VectorReply | Reply | EnvhubError,
+        todo: bytes,
+        since: float,
+    ) -> Observed:
+        """Return what a batch came to. Right after its end."""
+        if isinstance(reply, EnvhubError):
+            self._look()
+            raise reply
+        with now.lease.process.held_to_protocol():
+            batched = expect(reply, Batched)
+            payload = now.mapped[now.places.reply]
+            rewards = memoryview(payload)[: 8 * now.count].cast("d")
+            if not math.isfinite(sum(rewards)) and not all(map(math.isfinite, rewards)):
+                raise RemoteProtocolError("rewards that are not finite")
+            if any(failure.index >= now.count for failure in batched.failures):
+                raise RemoteProtocolError("the failure of an environment that is not there")
+        episodes = todo.count(RESET)
+        if now.is_same_step:
+            episodes += now.places.ends(payload, now.count)
+        took_s = time.monotonic() - since
+        self._place.tally.batch(steps=todo.count(STEP), episodes=episodes, took_s=took_s)
+        told = b""
+        if batched.infos or batched.failures:
+            told = blobs.encode(blobs.Told(batched.infos, batched.failures))
+        return Observed(batched.op, payload, metadata=told)
+
+    def _look(self) -> None:
+        """Let go of the memory of a process that is the session's no more."""
+        if self._now is not None and self._conversation.lease is not self._now.lease:
+            self._now = None
