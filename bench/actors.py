@@ -11,8 +11,8 @@ import sys
 from contextlib import AsyncExitStack
 
 from bench.figures import Group
-from bench.plan import NATIVE, Plan, environments
-from bench.pythons import OTHERS, RAY, NotInstalledError
+from bench.plan import NATIVE, OTHERS, Plan, environments
+from bench.pythons import RAY, NotInstalledError
 from bench.turns import Contender, Turn, contender
 
 DEADLINE_S = 3600.0

@@ -1,4 +1,4 @@
-"""CartPole, 64 and 1,024 at once, beside everybody's way to have many environments.
+"""CartPole, 64 and 1,024 at once, and a mere counter, in everybody's way to have many.
 
 Each is a program of its own, with its library in a virtual environment of its own; in every
 round each of them steps for a moment, in a new order, while the others are stopped. Ratios are
@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.figures import Group
-from bench.plan import CARTPOLE, Plan, environments
-from bench.pythons import ENVPOOL, OTHERS, PUFFERLIB, SB3, Library, NotInstalledError
+from bench.plan import CARTPOLE, COUNTER, OTHERS, Plan, environments
+from bench.pythons import ENVPOOL, PUFFERLIB, SB3, Library, NotInstalledError
 from bench.turns import Contender, Turn, contender
 
 DEADLINE_S = 3600.0
+CARTPOLES, COUNTERS = "CartPole", "counter"
 SIZES = (64, 1024)
+PARTS = ((CARTPOLES, 64), (CARTPOLES, 1024), (COUNTERS, 64))
 OURS = "envhub, strict"
 _PLAYER = str(OTHERS / "vector.py")
 _ROUNDS, _TURN_S, _QUICK_TURN_S = 10, 0.4, 0.05
@@ -32,15 +34,15 @@ class Way:
 
     Args:
         name: in the table.
-        how: of the player's WAYS, and what that is told.
+        how: of the player's WAYS, and what that is told besides.
         library: whose; None for what is installed beside us.
-        sizes: that it is measured at.
+        parts: of PARTS, that it is measured in.
     """
 
     name: str
-    how: tuple[str, ...]
+    how: str
     library: Library | None = None
-    sizes: tuple[int, ...] = SIZES
+    parts: tuple[tuple[str, int], ...] = PARTS
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,19 @@ class Goal:
     what: str = ""
 
 
+_WHOLE = "Gymnasium's class for all of them"
 _PUFFERS = ("PufferLib, 1 process", "PufferLib, 2 processes")
+_AT_64 = tuple(part for part in PARTS if part[1] == 64)
+_CARTPOLES = tuple(part for part in PARTS if part[0] == CARTPOLES)
 WAYS = (
-    Way(OURS, ("envhub",)),
-    Way("SyncVectorEnv", ("sync",)),
-    Way("AsyncVectorEnv", ("async",)),
-    Way("Gymnasium's class for all of them", ("vectorised",)),
-    Way("SubprocVecEnv", ("subproc",), SB3, (64,)),
-    Way(_PUFFERS[0], ("puffer", "1"), PUFFERLIB),
-    Way(_PUFFERS[1], ("puffer", "2"), PUFFERLIB),
-    Way("EnvPool", ("envpool",), ENVPOOL),
+    Way(OURS, "envhub"),
+    Way("SyncVectorEnv", "sync"),
+    Way("AsyncVectorEnv", "async"),
+    Way(_WHOLE, "vectorised", None, _CARTPOLES),
+    Way("SubprocVecEnv", "subproc", SB3, _AT_64),
+    Way(_PUFFERS[0], "puffer 1", PUFFERLIB),
+    Way(_PUFFERS[1], "puffer 2", PUFFERLIB),
+    Way("EnvPool", "envpool", ENVPOOL, _CARTPOLES),
 )
 GOALS = (
     Goal("AsyncVectorEnv", ("AsyncVectorEnv",), {64: 14.0, 1024: 40.0}),
@@ -86,11 +91,11 @@ async def run(plan: Plan) -> Group:
     """Measure, and return the figures."""
     group = Group()
     pythons = await asyncio.to_thread(_pythons, plan, group)
-    with environments(cartpole=CARTPOLE) as folder:
-        for size in SIZES[:1] if plan.quick else SIZES:
-            ways = [way for way in WAYS if way.name in pythons and size in way.sizes]
-            turns = await _measure(plan, size, ways, pythons, folder)
-            _add(group, size, turns)
+    with environments(cartpole=CARTPOLE, counter=COUNTER) as folder:
+        for part in PARTS[:1] if plan.quick else PARTS:
+            ways = [way for way in WAYS if way.name in pythons and part in way.parts]
+            turns = await _measure(plan, part, ways, pythons, folder)
+            _add(group, part, turns)
     return group
 
 
@@ -108,15 +113,19 @@ def _pythons(plan: Plan, group: Group) -> dict[str, str]:
 
 
 async def _measure(
-    plan: Plan, size: int, ways: list[Way], pythons: dict[str, str], folder: Path
+    plan: Plan,
+    part: tuple[str, int],
+    ways: list[Way],
+    pythons: dict[str, str],
+    folder: Path,
 ) -> dict[str, list[Turn]]:
     seconds = _QUICK_TURN_S if plan.quick else _TURN_S
     turns: dict[str, list[Turn]] = {way.name: [] for way in ways}
     async with AsyncExitStack() as stack:
         contenders: dict[str, Contender] = {}
         for way in ways:
-            how, *told = way.how
-            line = [pythons[way.name], _PLAYER, how, str(size), *(told or [str(folder)])]
+            how, _, told = way.how.partition(" ")
+            line = [pythons[way.name], _PLAYER, how, *map(str, part), told or str(folder)]
             # ours sleeps between turns by itself
             held = contender(line, pauses=way.name != OURS)
             contenders[way.name] = await stack.enter_async_context(held)
@@ -128,8 +137,9 @@ async def _measure(
     return turns
 
 
-def _add(group: Group, size: int, turns: dict[str, list[Turn]]) -> None:
-    at_once = f"CartPole, {size:,} at once"
+def _add(group: Group, part: tuple[str, int], turns: dict[str, list[Turn]]) -> None:
+    game, size = part
+    at_once = f"{game}, {size:,} at once"
     for name, found in turns.items():
         group.add(f"{at_once}, {name}", "steps/s", [turn.rate for turn in found], keep=True)
     for name, found in turns.items():
@@ -141,4 +151,5 @@ def _add(group: Group, size: int, turns: dict[str, list[Turn]]) -> None:
             ours = [turn.rate for turn in turns[goal.ours]]
             fastest = [max(turn.rate for turn in round_) for round_ in zip(*there, strict=True)]
             name = f"{at_once}: {goal.ours} ÷ {goal.name}"
-            group.add_ratio(name, ours, fastest, target=goal.targets.get(size))
+            target = goal.targets.get(size) if game == CARTPOLES else None
+            group.add_ratio(name, ours, fastest, target=target)

@@ -82,8 +82,8 @@ class Env:
 '''
 NUMPY = f"import numpy\n{NATIVE}"
 ACTION = {"add": 1}
-CARTPOLE = '''"""CartPole, as Gymnasium has it."""
-import gymnasium
+# how an environment of Gymnasium's, and all of them at once, become one of ours
+_OF_GYMNASIUM = """
 
 class Env:
     def reset(self) -> None: ...
@@ -92,5 +92,17 @@ class Env:
 
     @staticmethod
     def gymnasium_env():
-        return gymnasium.make("CartPole-v1")
-'''
+        return {one}
+
+    @staticmethod
+    def gymnasium_vector_env(num_envs):
+        return {all}
+"""
+_VECTOR = 'gymnasium.make_vec("CartPole-v1", num_envs, vectorization_mode="vector_entry_point")'
+CARTPOLE = "import gymnasium\n" + _OF_GYMNASIUM.format(
+    one='gymnasium.make("CartPole-v1")', all=_VECTOR
+)
+OTHERS = REPOSITORY / "bench" / "others"
+COUNTER = (OTHERS / "counter.py").read_text() + _OF_GYMNASIUM.format(
+    one="Counter()", all="None"
+)

@@ -13,11 +13,10 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.plan import REPOSITORY
+from bench.plan import OTHERS
 
 _DEADLINE_S = 1800.0  # torch and what it needs are 5 GB
 _COMPLETE = "complete"
-OTHERS = REPOSITORY / "bench" / "others"
 NOT_INSTALLED = "not installed: `just bench --install`"
 
 

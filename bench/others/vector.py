@@ -1,7 +1,8 @@
-"""`python vector.py WAY SIZE [FOLDER]`: CartPole, many at once, one library's way.
+"""`python vector.py WAY GAME SIZE [TOLD]`: many environments at once, one library's way.
 
-For `bench.cartpole`. It runs where that library is installed, often without envhub. Each line
-of standard input is a number of seconds to step for; the answer is a JSON object.
+For `bench.cartpole`. It runs where that library is installed, often without envhub. GAME is
+"CartPole" or "counter". Each line of standard input is a number of seconds to step for; the
+answer is a JSON object.
 """
 
 import json
@@ -12,48 +13,58 @@ _WARM = 0.5  # of the seconds, before; what slept or was stopped wakes in them
 _LEAST = 2  # steps of them all
 
 
-def envhub_strict(size, folder):
+def one(game):
+    """Return what makes one environment."""
+    import gymnasium
+    from counter import Counter
+
+    return Counter if game == "counter" else lambda: gymnasium.make("CartPole-v1")
+
+
+def envhub_strict(game, size, folder):
     import envhub
 
-    return envhub.make_vec("cartpole", size, envs=folder)
+    return envhub.make_vec(game.lower(), size, envs=folder)
 
 
-def sync(size, _):
+def envhub_whole(game, size, folder):
+    import envhub
+
+    mode = "vector_entry_point"
+    return envhub.make_vec(game.lower(), size, envs=folder, vectorization_mode=mode)
+
+
+def sync(game, size, _):
     import gymnasium
 
-    return gymnasium.make_vec("CartPole-v1", size, vectorization_mode="sync")
+    return gymnasium.vector.SyncVectorEnv([one(game)] * size)
 
 
-def asynchronous(size, _):
+def asynchronous(game, size, _):
     import gymnasium
 
-    return gymnasium.make_vec("CartPole-v1", size, vectorization_mode="async")
+    return gymnasium.vector.AsyncVectorEnv([one(game)] * size)
 
 
-def vectorised(size, _):
+def vectorised(_, size, __):
     import gymnasium
 
     return gymnasium.make_vec("CartPole-v1", size, vectorization_mode="vector_entry_point")
 
 
-def subproc(size, _):
-    import gymnasium
+def subproc(game, size, _):
     from stable_baselines3.common.vec_env import SubprocVecEnv
 
     # forkserver, its default, has each process import torch: as fast, and 21 MB each, not 3
-    made = [lambda: gymnasium.make("CartPole-v1")] * size
-    return SubprocVecEnv(made, start_method="fork")
+    return SubprocVecEnv([one(game)] * size, start_method="fork")
 
 
-def puffer(size, workers):
-    import gymnasium
+def puffer(game, size, workers):
     import pufferlib.emulation
     import pufferlib.vector
 
     def make(buf=None, seed=0):
-        return pufferlib.emulation.GymnasiumPufferEnv(
-            env_creator=lambda: gymnasium.make("CartPole-v1"), buf=buf, seed=seed
-        )
+        return pufferlib.emulation.GymnasiumPufferEnv(env_creator=one(game), buf=buf, seed=seed)
 
     return pufferlib.vector.make(
         make,
@@ -64,7 +75,7 @@ def puffer(size, workers):
     )
 
 
-def envpool(size, _):
+def envpool(_, size, __):
     import envpool
 
     return envpool.make_gymnasium("CartPole-v1", num_envs=size)
@@ -72,6 +83,7 @@ def envpool(size, _):
 
 WAYS = {
     "envhub": envhub_strict,
+    "envhub-whole": envhub_whole,
     "sync": sync,
     "async": asynchronous,
     "vectorised": vectorised,
@@ -108,7 +120,7 @@ def play(env, size, actions):
 if __name__ == "__main__":
     import numpy as np
 
-    way, number, *told = sys.argv[1:]
+    way, game, number, told = sys.argv[1:]
     # drawn before, so that no draw is measured
     drawn = np.random.default_rng(1).integers(0, 2, (64, int(number))).astype(np.int32)
-    play(WAYS[way](int(number), *told), int(number), drawn)
+    play(WAYS[way](game, int(number), told), int(number), drawn)
