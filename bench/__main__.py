@@ -1,9 +1,9 @@
-"""`python -m bench [names…] [--json FILE] [--compare FILE] [--quick] [--install]`.
+"""`python -m bench [names…] [--json FILE] [--compare FILE] [--quick] [--install] [--page]`.
 
 Without names, all of them but `soak4096`, one after the other. The run is written to
-bench/results/ or to FILE; `python -m bench.page FILE` puts it into docs/performance.md. A
-missed target is a figure and no failure: the exit code is 1 when a benchmark could not finish,
-and 3 when, with --compare, some figure is worse than in the earlier run.
+bench/results/ or to FILE; --page, or `python -m bench.page FILE`, puts it into
+docs/performance.md. A missed target is a figure and no failure: the exit code is 1 when a
+benchmark could not finish, and 3 when, with --compare, some figure is worse than before.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import sys
 import time
 from datetime import UTC, datetime
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import uvloop
 from rich.console import Console
 
-from bench import machine, report
+from bench import machine, page, report
 from bench.figures import Group
 from bench.plan import REPOSITORY, Plan
 
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.names:
         if name not in (*BENCHMARKS, *BY_NAME_ONLY):
             parser.error(f"no benchmark `{name}`; there is {_NAMES}")
+    if options.page and (options.quick or find_spec("matplotlib") is None):
+        parser.error("--page is for whole runs, and wants matplotlib: the extra `bench`")
     try:
         earlier = report.read(options.compare) if options.compare else None
     except (OSError, ValueError) as error:
@@ -79,6 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
     path = options.json or _RESULTS / f"{now:%Y%m%d-%H%M%S}.json"
     report.write(run, path)
     console.print(f"\nwritten to {path}", style="dim")
+    if options.page:
+        page.main([str(path)])
     if any(found["error"] for found in run["benchmarks"].values()):
         return 1
     return 3 if worse else 0
@@ -89,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="name", help=_NAMES)
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the run")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier run")
+    parser.add_argument("--page", action="store_true", help="put the run on the page, too")
     parser.add_argument("--quick", action="store_true", help="only see that it works")
     parser.add_argument("--install", action="store_true", help="install what is compared with")
     return parser

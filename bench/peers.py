@@ -52,6 +52,11 @@ class Server:
         below = processes.tree(self.pid)
         return processes.cpu_s(self.pid), sum(processes.cpu_s(pid) for pid in below)
 
+    def used_with_ended_s(self) -> float:
+        """Return the processor time of them all, of those that have ended, too."""
+        pids = (self.pid, *processes.tree(self.pid))
+        return sum(processes.cpu_s_with_ended(pid) for pid in pids)
+
     def memory_mb(self, but: frozenset[int] = frozenset()) -> float:
         """Return the memory (PSS) of the server, and of its descendants but some.
 

@@ -129,6 +129,16 @@ def cpu_s(pid: int) -> float:
         return 0.0
 
 
+def cpu_s_with_ended(pid: int) -> float:
+    """As `cpu_s`, to a hundredth, and with that of its children that it has waited for."""
+    try:
+        text = Path("/proc", str(pid), "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    fields = text.rpartition(")")[2].split()[11:15]  # utime, stime, cutime, cstime
+    return sum(map(int, fields)) / os.sysconf("SC_CLK_TCK")
+
+
 def rollup(pid: int) -> dict[str, int]:
     """Return the memory of a process in bytes, by kind, such as "Pss"."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
