@@ -24,6 +24,7 @@ CARTPOLES, COUNTERS = "CartPole", "counter"
 SIZES = (64, 1024)
 PARTS = ((CARTPOLES, 64), (CARTPOLES, 1024), (COUNTERS, 64))
 OURS = "envhub, strict"
+AUTHORS = f"{OURS}, an author's class for all"
 _PLAYER = str(OTHERS / "vector.py")
 _ROUNDS, _TURN_S, _QUICK_TURN_S = 10, 0.4, 0.05
 
@@ -70,6 +71,7 @@ _AT_64 = tuple(part for part in PARTS if part[1] == 64)
 _CARTPOLES = tuple(part for part in PARTS if part[0] == CARTPOLES)
 WAYS = (
     Way(OURS, "envhub"),
+    Way(AUTHORS, "envhub-whole", None, _CARTPOLES),
     Way("SyncVectorEnv", "sync"),
     Way("AsyncVectorEnv", "async"),
     Way(_WHOLE, "vectorised", None, _CARTPOLES),
@@ -84,6 +86,7 @@ GOALS = (
     Goal("PufferLib, the faster of both", _PUFFERS, {64: 2.5}),
     Goal("SyncVectorEnv", ("SyncVectorEnv",), {64: 1.8}),
     Goal("EnvPool", ("EnvPool",), {64: 0.8, 1024: 0.5}),
+    Goal("EnvPool", ("EnvPool",), {64: 1.0, 1024: 1.0}, AUTHORS, ", an author's class for all"),
 )
 
 
@@ -127,7 +130,7 @@ async def _measure(
             how, _, told = way.how.partition(" ")
             line = [pythons[way.name], _PLAYER, how, *map(str, part), told or str(folder)]
             # ours sleeps between turns by itself
-            held = contender(line, pauses=way.name != OURS)
+            held = contender(line, pauses=not way.name.startswith(OURS))
             contenders[way.name] = await stack.enter_async_context(held)
         for at in range(plan.times(_ROUNDS) + 1):
             for name in random.sample(list(contenders), len(contenders)):
