@@ -188,10 +188,16 @@ class Answering:
         Without a generator, which would cost each step as much as the rest of its way.
         """
         action, options = self._loaded(request)
-        method = self._method("step", "step_async")
-        by = self.by
-        value = by(method, (action,), options) if by is not None else method(action, **options)
-        return self._stepped(request.op, value, request.form)
+        environment, by = self._environment, self.by
+        method = getattr(environment, "step_async", None)
+        if not callable(method):
+            method = environment.step
+        value = method(action, **options) if by is None else by(method, (action,), options)
+        kind = self._signature.observation
+        reply = schema.outcome(kind, value, request.form, request.op)
+        if reply.terminated or reply.truncated:
+            self._in_episode = False
+        return reply
 
     def _loaded(self, request: Step) -> tuple[Any, dict[str, Any]]:
         form = request.form

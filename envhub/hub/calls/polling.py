@@ -61,6 +61,7 @@ class Poll:
         self._poller.register(self.process.pidfd, select.POLLIN)
         self._look = self._poller.poll
         self._awaits_room = False
+        self._hears = True
 
     def is_over(self) -> bool:
         """Whether it cannot be called: it has ended, or spoke when nobody had asked."""
@@ -84,18 +85,20 @@ class Poll:
             WorkerError: the process ended.
         """
         exchange = self._exchange
+        meter = exchange.meter
         frame = exchange.call(stage, request)
-        exchange.meter.begin(stage)
+        meter.begin(stage)
         try:
-            self._unsent += frame  # a Cancel of the call before may be left in there
-            self._send()
+            if self._unsent:  # a Cancel of the call before
+                frame = self._unsent + frame
+            self._unsent = self._rest_of(frame)
             self._call = exchange.op
             reply = self._converse(deadline)
         except BaseException:  # KeyboardInterrupt among them: nobody could place the reply
             self.process.kill("closed")
             raise
         finally:
-            exchange.meter.end()
+            meter.end()
             self._call = 0
             if self._is_acting:  # on having found a call under way: until that is done
                 self._lock.acquire()
@@ -124,8 +127,8 @@ class Poll:
             if self._asked == call:
                 return True
             self._asked = call
-            self._unsent += self._exchange.cancel()
-            if self._send():
+            self._unsent = self._rest_of(self._unsent + self._exchange.cancel())
+            if not self._unsent:
                 self.process.ring()
 
         def kill() -> None:
@@ -162,62 +165,68 @@ class Poll:
                 if descriptor == channel:
                     if self._unsent:
                         self._send_rest()
-                    reply, open_ = self._receive()
+                    reply = self._receive()
                     if reply is not None:
                         if len(ready) > 1:
                             self._read_output()
                         return reply
-                    if not open_:
-                        self._poller.unregister(channel)
                 elif descriptor == process.output:
                     if not self._read_output():
                         self._poller.unregister(descriptor)
                 else:
                     ended = True
             if ended:
-                return self._receive()[0]
+                return self._receive()
 
     def _await_room(self) -> None:
         """Wait also for what was not sent yet, or not any more."""
-        self._awaits_room = bool(self._unsent)
-        events = select.POLLIN | (select.POLLOUT if self._awaits_room else 0)
-        self._poller.modify(self._channel, events)
+        if self._hears:
+            self._awaits_room = bool(self._unsent)
+            events = select.POLLIN | (select.POLLOUT if self._awaits_room else 0)
+            self._poller.modify(self._channel, events)
 
     def _send_rest(self) -> None:
         with self._lock:
-            if self._send():
+            self._unsent = self._rest_of(self._unsent)
+            if not self._unsent:
                 self._await_room()
                 if self._asked == self._call:
                     self.process.ring()
 
-    def _send(self) -> bool:
-        """Send what there is, and return whether that was all of it. Under the lock."""
+    def _rest_of(self, data: bytes) -> bytes:
+        """Send what there is room for, and return the rest."""
         try:
-            sent = self.process.channel.send(self._unsent)
+            sent = self.process.channel.send(data)
         except BlockingIOError:
-            return False
+            return data
         except OSError:
-            sent = len(self._unsent)  # it has ended; the pidfd says so
-        self._unsent = self._unsent[sent:]
-        return not self._unsent
+            return b""  # it has ended; the pidfd says so
+        return data[sent:]
 
-    def _receive(self) -> tuple[Reply | None, bool]:
-        """Return the reply, if it is whole, and whether there may be more to read."""
+    def _receive(self) -> Reply | None:
+        """Return the reply, if it is whole. Listens no more to one who has hung up."""
         try:
             data = self.process.channel.recv(_READ_BYTES)
         except BlockingIOError:
-            return None, True
+            return None
         except OSError:
             data = b""
         if not data:
-            return None, False
+            self._hear_no_more()
+            return None
         if self.process.is_killed:
-            return None, True  # nothing counts any more
+            return None  # nothing counts any more
         try:
-            return self._exchange.receive(data), True
+            return self._exchange.receive(data)
         except RemoteProtocolError as error:
             self.process.kill(*self._exchange.violation(error))
-            return None, False
+            self._hear_no_more()
+            return None
+
+    def _hear_no_more(self) -> None:
+        if self._hears:
+            self._hears = False
+            self._poller.unregister(self._channel)
 
     def _read_output(self) -> bool:
         """Take what was printed; False when nothing can come any more."""
