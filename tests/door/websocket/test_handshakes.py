@@ -23,7 +23,6 @@ TABLES = {
     "subprotocol": handshakes.PROTOCOLS,
     "extension": handshakes.EXTENSIONS,
 }
-# what the server does not do yet
 CASES = [
     pytest.param(way, shake, id=f"{way}-{group}: {shake.name}")
     for group, shakes in TABLES.items()
