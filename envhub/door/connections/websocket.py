@@ -269,8 +269,7 @@ class _Frames(ServerProtocol):
         super().receive_data(data)
 
     def recv_frame(self, frame: Frame) -> None:
-        size = len(frame.data)
-        self._left -= size + (6 if size < 126 else 8 if size < 65_536 else 14)
+        self._left = len(self.reader.buffer)  # its head may have been longer than it need be
         self._at_once += 1
         if self._at_once > self._bounds.frames_at_once:
             raise ProtocolError("too many frames")

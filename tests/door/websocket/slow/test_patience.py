@@ -8,7 +8,18 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.door.hostile.arena import Server, attacked, until
-from tests.door.websocket.frames import CLOSE, CONT, PING, PONG, TEXT, closing, frame, length
+from tests.door.websocket.frames import (
+    CLOSE,
+    CONT,
+    LONG,
+    MIDDLE,
+    PING,
+    PONG,
+    TEXT,
+    closing,
+    frame,
+    length,
+)
 from tests.door.websocket.lanes import LANES
 from tests.door.websocket.peer import CUT, Peer, Talk, handshake
 
@@ -138,6 +149,27 @@ def test_a_client_that_thinks_between_messages_is_left_alone(patient: Server, wa
         assert honest.answered == honest.expected
         assert honest.close() == 1000
     gone(patient)
+
+
+@BOTH
+@pytest.mark.parametrize("form", [MIDDLE, LONG])
+def test_a_length_in_more_bytes_than_it_needs_is_over_with_its_frame(
+    patient: Server, way: str, form: int
+) -> None:
+    """Taken or refused (5.2); but if taken, no byte of it is waited for later."""
+    with Talk(patient.host, way) as honest:
+        honest.say([frame(honest.opcode, honest.ask("short"), form=form)])
+        honest.listen()
+        if honest.peer.closed_with is not None:
+            return
+        for _ in range(2):
+            with Talk(patient.host, way) as other:
+                other.say([frame(other.opcode, b"{", fin=False)])
+                assert other.end() is not None
+        honest.say([honest.asking("still here")])
+        honest.listen()
+
+        assert honest.answered == honest.expected
 
 
 @BOTH
