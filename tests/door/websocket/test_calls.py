@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from tests.door.websocket.frames import CLOSE, PING, PONG, TEXT, Heard, closing, frame
+from tests.door.websocket.frames import BINARY, CLOSE, PING, PONG, TEXT, Heard, closing, frame
 from tests.door.websocket.lanes import LANES
 from tests.door.websocket.peer import Peer, handshake
 from tests.serving import serving
@@ -94,3 +94,36 @@ def test_what_is_wrong_is_refused_in_the_middle_of_a_call(
 
     assert [one.opcode for one in found] in ([PONG, CLOSE], [CLOSE])
     assert peer.closed_with == 1002
+
+
+def test_what_comes_behind_a_close_is_not_carried_out(address: tuple[str, int]) -> None:
+    """RFC 6455, 1.4 and 5.5.1. A session goes on over the next connection as if unasked."""
+    key = os.urandom(16)
+
+    def said(*requests: list[object]) -> bytes:
+        return frame(BINARY, msgspec.msgpack.encode([0, 0, list(requests)]))
+
+    def step(code: str) -> list[object]:
+        return ["step", 1, 2, 1, msgspec.msgpack.encode({"code": code})]
+
+    def asked(peer: Peer, *requests: list[object]) -> list[object]:
+        """Ask, and return the last reply."""
+        peer.send(handshake(LANES["native"](), address))
+        assert peer.head().startswith(b"HTTP/1.1 101")
+        peer.send(said(*requests))
+        while (one := peer.hear()) is not None:
+            replies = msgspec.msgpack.decode(one.data)
+            if replies[-1][0] in ("observed", "failed"):
+                return list(replies[-1])
+        raise AssertionError("the server hung up")
+
+    with Peer(address) as peer:
+        assert asked(peer, ["open", 1, key, "probe"], ["reset", 1, 1, 0, b""])[0] == "observed"
+        peer.send(closing(1000) + said(step("result = {'is': 'late'}")))
+        peer.all()
+    with Peer(address) as peer:
+        reply = asked(peer, ["resume", 1, key], step("result = {'is': 'in time'}"))
+
+    assert reply[:3] == ["observed", 1, 2], reply
+    assert isinstance(reply[3], bytes)
+    assert msgspec.msgpack.decode(reply[3]) == {"is": "in time"}

@@ -67,6 +67,7 @@ def play(case: Case, talk: Talk) -> None:
     began = len(talk.expected)
     talk.say(case.parts(talk))
     if case.is_free:
+        talk.say([talk.asking("is there anybody?")])
         talk.listen()
     if case.codes and (not case.is_free or talk.peer.closed_with is not None):
         code = talk.end()

@@ -160,7 +160,7 @@ FRAGMENTS = [
         "each fragment with the opcode of the first",
         "5.4",
         lambda t: [
-            frame(t.opcode, part, fin=False) for part in cut(t.lane.asking("x"), into=3)
+            frame(t.opcode, part, fin=False) for part in cut(t.lane.asking("three"), into=3)
         ],
         1002,
         CUT,
