@@ -19,6 +19,7 @@ from envhub.wire import infos, vector
 from envhub.wire.vector import Gathered, Region, Space
 
 _ONE_LEAF = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+_SMALL_BYTES = 128  # an observation that is copied twice sooner than its shape is looked at
 _Put = Callable[[list[Any]], None]
 
 
@@ -196,16 +197,19 @@ def putter(space: spaces.Space[Any], leaves: Iterator[Any], count: int) -> _Put:
 
 def _leaf_putter(space: spaces.Space[Any], out: Any, count: int) -> _Put:
     shape = out.shape[1:]
-    if not shape:
+    if out[0].nbytes <= _SMALL_BYTES:
 
-        def put_numbers(seen: list[Any]) -> None:
-            together = np.array(seen)
-            if together.shape == out.shape:
+        def put_small(seen: list[Any]) -> None:
+            try:
+                together = np.array(seen)
+            except ValueError:  # of different shapes
+                together = None
+            if together is not None and together.shape == out.shape:
                 np.copyto(out, together, casting="same_kind")
             else:
-                concatenate(space, seen, out)
+                concatenate(space, seen, out)  # which says what is wrong
 
-        return put_numbers
+        return put_small
     flat, alike = out.reshape(count * shape[0], *shape[1:]), {shape}
 
     def put(seen: list[Any]) -> None:
