@@ -98,6 +98,15 @@ def _our_client() -> Iterator[Goal]:
                        f"64 sessions, envhub.connect, {how}, {environment}"
                        " ÷ OpenEnv's server and client: rate")  # fmt: skip
 
+    for figure, what in (
+        ("counters", "an environment of Gymnasium's"),
+        ("their vectorised class", "an author's vectorised class"),
+    ):
+        yield Goal(f"64 environments in one session over the wire, {what}: steps/s",
+                   "OpenEnv's server and client", "remote",
+                   f"{remote.TOGETHER}, {figure} ÷ OpenEnv's server and client: rate",
+                   )  # fmt: skip
+
 
 def _storm() -> Iterator[Goal]:
     for number in storm.NUMBERS:

@@ -177,12 +177,16 @@ async def openenv_server(
 async def our_server(
     folder: Path, core: int | None = None, options: Sequence[str] = ()
 ) -> AsyncIterator[Server]:
-    """Hold `envhub serve` with the folder's environment native, echo, and OpenEnv's two."""
-    folders = (folder / "native", ENVS / "echo", OPENENV_ECHO, OPENENV_WAIT)
+    """Hold `envhub serve` with the folder's environments, echo, and OpenEnv's two."""
+    folders = (*_folders_in(folder), ENVS / "echo", OPENENV_ECHO, OPENENV_WAIT)
     line = [sys.executable, "-m", "envhub", "serve", "--port", "0", *options]
     line += map(str, folders)
     async with _server(line, {}, r"listening on (http://\S+)", core) as server:
         yield server
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
 
 
 @asynccontextmanager

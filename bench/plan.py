@@ -106,3 +106,28 @@ OTHERS = REPOSITORY / "bench" / "others"
 COUNTER = (OTHERS / "counter.py").read_text() + _OF_GYMNASIUM.format(
     one="Counter()", all="None"
 )
+_COUNTERS = """
+
+class Counters(gymnasium.vector.VectorEnv):
+    metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP}
+
+    def __init__(self, num_envs):
+        self.num_envs = num_envs
+        self.single_observation_space = Counter.observation_space
+        self.single_action_space = Counter.action_space
+        self._seen = np.zeros((num_envs, 1), np.float32)
+        self._rewards, self._no = np.ones(num_envs), np.zeros(num_envs, bool)
+
+    def reset(self, *, seed=None, options=None):
+        self._seen = np.zeros((self.num_envs, 1), np.float32)
+        return self._seen, {}
+
+    def step(self, actions):
+        self._seen = self._seen + 1
+        return self._seen, self._rewards, self._no, self._no, {}
+"""
+COUNTERS = (
+    (OTHERS / "counter.py").read_text()
+    + _COUNTERS
+    + _OF_GYMNASIUM.format(one="Counter()", all="Counters(num_envs)")
+)

@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import uvloop
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket
@@ -181,6 +183,49 @@ class FirstReady(Multiplexed):
         return times
 
 
+class Vector:
+    """One session with as many environments, stepped by one call. Blocking.
+
+    Args:
+        url: of the server.
+        environment: of `bench.plan.COUNTERS`.
+        whole: the author's vectorised class, and not one environment after another.
+    """
+
+    def __init__(self, url: str, environment: str, *, whole: bool = False) -> None:
+        self._url = url
+        self._environment = environment
+        self._mode = "vector_entry_point" if whole else None
+        self._env: Any = None
+        self._count = 0
+
+    async def open(self, sessions: int) -> int:
+        """Open a session of so many environments, and reset them."""
+        self._env = envhub.make_vec(
+            self._environment, sessions, hub=self._url, vectorization_mode=self._mode
+        )
+        self._env.reset()
+        self._actions, self._count = [1] * sessions, 0
+        return 0
+
+    async def play(self, until: float) -> list[float]:
+        """Step them; each has taken as long as its batch."""
+        times: list[float] = []
+        actions = numpy.array(self._actions)
+        while (began := time.perf_counter()) < until:
+            seen = self._env.step(actions)[0]
+            took_us = (time.perf_counter() - began) * 1e6
+            times += [took_us] * len(actions)
+            self._count += 1
+            if not (seen == self._count).all():
+                raise ValueError(f"step {self._count} came to {seen}")
+        return times
+
+    async def close(self) -> None:
+        """Close it."""
+        self._env.close()
+
+
 class Mixed:
     """Half of the sessions as `EnvClients` has them, the others as `Multiplexed`."""
 
@@ -211,6 +256,8 @@ HOWS: dict[str, Callable[[str, str], Player]] = {
     "batched": Batched,
     "first-ready": FirstReady,
     "mixed": Mixed,
+    "vector": Vector,
+    "vectorised": partial(Vector, whole=True),
 }
 
 

@@ -18,17 +18,19 @@ from pathlib import Path
 from bench import peers
 from bench.figures import Group
 from bench.peers import Client, Played
-from bench.plan import NATIVE, Plan, environments
+from bench.plan import COUNTERS, NATIVE, Plan, environments
 
 DEADLINE_S = 1800.0
 SESSIONS = 64
 STOCK = f"{SESSIONS} sessions, OpenEnv's server and client"
+TOGETHER = f"{SESSIONS} environments in one session, make_vec"
 SERVING = "processor time of the server and the sessions' processes"
 PROGRAMS = ("the server", "the sessions' processes", "the client")
 _ONE = "1 session, one core"
 ONE_STOCK = f"{_ONE}, OpenEnv's server and client"
 _CONNECTIONS_TARGET, _MULTIPLEXED_TARGET, _BATCHED_TARGET = 4.0, 8.0, 10.0
-_FOLDER, _ECHO, _NATIVE = "openenv_echo", "echo", "native"
+_VECTOR_TARGET = 40.0
+_FOLDER, _ECHO, _NATIVE, _COUNTERS = "openenv_echo", "echo", "native", "counters"
 WEBSOCKET = "websocket"
 _ROUNDS = 10
 _PLAY_S, _QUICK_PLAY_S = 1.0, 0.05
@@ -75,6 +77,8 @@ def _pairs() -> Iterator[Pair]:
         yield Pair(f"{over}, batch, {environment}", environment, "batched", _BATCHED_TARGET)
         yield Pair(f"{over}, first 16 of batch, {environment}", environment, "first-ready")
     yield Pair(f"{over}, batch, OpenEnv's folder", _FOLDER, "batched")
+    yield Pair(f"{TOGETHER}, counters", _COUNTERS, "vector", _VECTOR_TARGET)
+    yield Pair(f"{TOGETHER}, their vectorised class", _COUNTERS, "vectorised", _VECTOR_TARGET)
     yield Pair(f"{many}, a WebSocket echo, no environment", WEBSOCKET, "websockets")
     yield Pair(ONE_STOCK, "", "asyncio")
     yield Pair(f"{_ONE}, envhub, OpenEnv's folder and client", _FOLDER, "asyncio", 2.0, 4.0)
@@ -99,7 +103,7 @@ async def run(plan: Plan) -> Group:
     play_s = _QUICK_PLAY_S if plan.quick else _PLAY_S
     warm_s = min(_WARM_S, play_s)
     found: dict[str, list[Played]] = {pair.name: [] for pair in PAIRS}
-    with environments(native=NATIVE) as folder:
+    with environments(native=NATIVE, counters=COUNTERS) as folder:
         async with AsyncExitStack() as stack:
             clients = await _clients(stack, folder)
             for at in range(plan.times(_ROUNDS) + 1):
