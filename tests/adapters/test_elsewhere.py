@@ -140,6 +140,53 @@ def test_what_is_lost_here_and_elsewhere_looks_the_same(url: str, mode: str) -> 
     there.close()
 
 
+def test_the_seeds_that_follow_a_loss_are_the_same_here_and_elsewhere(url: str) -> None:
+    here, there = ours("CartPole-v1", 4, processes=2), elsewhere(url, processes=2)
+    assert_same(here.reset(seed=9), there.reset(seed=9))
+    for env in (here, there):
+        kill(env, 1)
+    for _ in range(3):
+        one, other = here.step([0, 1, 0, 1]), there.step([0, 1, 0, 1])
+        assert causes(one[4]) == causes(other[4])
+        assert_same(one[:4], other[:4])
+    assert one[1].tolist() == [1.0] * 4
+    here.close()
+    there.close()
+
+
+@pytest.mark.parametrize("mode", ["SameStep", "NextStep", "Disabled"])
+def test_a_vectorised_class_is_the_same_here_and_elsewhere(url: str, mode: str) -> None:
+    options: dict[str, Any] = {"vectorization_mode": "vector_entry_point", "mode": mode}
+    here = envhub.make_vec("whole", 3, envs=ENVS, **options)
+    there = envhub.make_vec("whole", 3, hub=url, **options)
+    assert_same(here.metadata, there.metadata)
+    assert_same(here.reset(seed=5), there.reset(seed=5))
+    for acts in ([0, 0, 0], [1, 0, 1], None, [0, 0, 0], [0, 3, 0], None, [0, 0, 0]):
+        if acts is not None:
+            one, other = here.step(np.array(acts)), there.step(np.array(acts))
+            for result in (one, other):
+                result[4].pop("envhub_error", None)
+            assert_same(one, other)
+        elif mode == "Disabled":
+            mask = {"reset_mask": one[2] | one[3]}
+            assert_same(here.reset(options=dict(mask)), there.reset(options=dict(mask)))
+    assert_same(here.reset(seed=[1, 2, 3]), there.reset(seed=[1, 2, 3]))
+    assert_same(here.render(), there.render())
+    here.close()
+    there.close()
+
+
+def test_gymnasiums_own_vectorised_class_plays_elsewhere(url: str) -> None:
+    options: dict[str, Any] = {"vectorization_mode": "vector_entry_point", "which": "cartpole"}
+    here = envhub.make_vec("whole", 7, envs=ENVS, **options)
+    there = envhub.make_vec("whole", 7, hub=url, **options)
+    ended = play_alike(here, there, seed=3, steps=60)
+    here.close()
+    there.close()
+
+    assert ended > 2
+
+
 @pytest.mark.parametrize(
     ("act", "error"),
     [

@@ -41,6 +41,7 @@ class Conversation:
         lease: of the process that it speaks with; None if it has none.
         link: to it.
         closed: nobody may call any more.
+        at_drop: called when it parts with a process.
     """
 
     def __init__(self, place: Place, lease: Lease) -> None:
@@ -50,6 +51,7 @@ class Conversation:
         self.lease: Lease | None = lease
         self.link: Link | None = Link(lease.process, self._meter)
         self.closed = False
+        self.at_drop: Callable[[], None] = lambda: None
         self._turn = anyio.Semaphore(1, max_value=1, fast_acquire=True)
         self._waiting: anyio.CancelScope | None = None  # a call, for a process
         self._failing: set[asyncio.Task[None]] = set()
@@ -254,4 +256,5 @@ class Conversation:
         finally:
             lease.process.kill("closed")
             link.detach()  # on every path, before others may get these descriptors
+            self.at_drop()
             await self._place.end(lease)

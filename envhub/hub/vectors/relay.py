@@ -93,6 +93,7 @@ class Relay:
 
     def __init__(self, conversation: Conversation, place: Place) -> None:
         self._conversation = conversation
+        conversation.at_drop = self._let_go
         self._place = place
         self._limits = place.pool.manifest.limits
         self._now: _Shared | None = None
@@ -114,7 +115,7 @@ class Relay:
         seeds = list(request.seeds) or [None] * request.count
         if len(seeds) != request.count:
             raise InvalidOption(f"{len(seeds)} seeds for {request.count} environments")
-        self._now, self._found, self._wanted = None, None, request
+        self._found, self._wanted = None, request
         await self._conversation.renew()
         gathered = self._found = await self._gathered(request, seeds)
         action, observation = map(vector.encode_space, (gathered.action, gathered.observation))
@@ -127,13 +128,15 @@ class Relay:
             "reset", lambda op: Gather(op, count, given, whole)
         )
         lease = self._conversation.lease
-        assert lease is not None
+        if lease is None:  # it was closed meanwhile
+            raise self._place.tenure.closed()
         lease.process.cancels = False  # it hears nothing in the middle of a batch
         try:
             with lease.process.held_to_protocol():
                 gathered = expect(made, Gathered)
             layout = self._layout(gathered, count)
             with memory.shared(layout.size_bytes) as (mapped, descriptor):
+                self._now = _Shared(lease, mapped, layout, wanted)
                 shared = await self._conversation.call(
                     "reset", lambda op: Share(op, mode, layout, seeds), lease, descriptor
                 )
@@ -141,8 +144,8 @@ class Relay:
                 expect(shared, Shared)
         except BaseException:
             lease.process.kill("closed")
+            self._let_go()
             raise
-        self._now = _Shared(lease, mapped, layout, wanted)
         return gathered
 
     async def _renew(self, todo: bytes) -> None:
@@ -155,7 +158,6 @@ class Relay:
             if link.alive and not now.lease.process.has_ended:
                 return
             await conversation.renew()
-        self._now = None
         if not vector.are_alike(await self._gathered(wanted, [None] * len(todo)), before):
             raise UsageError("cannot be vectorised: another process has other spaces")
 
@@ -273,11 +275,7 @@ class Relay:
             raise UsageError(f"`{name}` is not for callers from elsewhere")
         now = self._live()
         making = now.asking(lambda op: Ask(op, name, given, assign))
-        try:
-            reply = await self._conversation.call("state", making, now.lease)
-        except EnvhubError:
-            self._look()
-            raise
+        reply = await self._conversation.call("state", making, now.lease)
         with now.lease.process.held_to_protocol():
             return expect(reply, Answered).values
 
@@ -292,6 +290,8 @@ class Relay:
     # ------------------------------------------------------------ batches
 
     def _live(self) -> _Shared:
+        if self._conversation.closed:
+            raise self._place.tenure.closed()
         if self._now is None:
             raise ResetNeeded(
                 "there are no environments, or their process has ended", hint="gather them"
@@ -328,8 +328,9 @@ class Relay:
     ) -> Observed:
         """Return what a batch came to. Right after its end."""
         if isinstance(reply, EnvhubError):
-            self._look()
             raise reply
+        if self._now is not now:  # it was closed meanwhile
+            self._live()
         with now.lease.process.held_to_protocol():
             batched = expect(reply, Batched)
             payload = now.mapped[now.places.reply]
@@ -348,7 +349,8 @@ class Relay:
             told = blobs.encode(blobs.Told(batched.infos, batched.failures))
         return Observed(batched.op, payload, metadata=told)
 
-    def _look(self) -> None:
-        """Let go of the memory of a process that is the session's no more."""
-        if self._now is not None and self._conversation.lease is not self._now.lease:
-            self._now = None
+    def _let_go(self) -> None:
+        """Let go of the memory of a process that is the session's no more. Idempotent."""
+        now, self._now = self._now, None
+        if now is not None:
+            now.mapped.close()
