@@ -86,10 +86,7 @@ def make_vec(
     if whole and count > 1:
         raise UsageError("a vectorised class has one process for all environments")
     mode = None if autoreset_mode is None else _mode(autoreset_mode)
-    try:
-        given = wire.encode_info(options)
-    except TypeError as error:
-        raise InvalidOption(str(error)) from None
+    given = wire.encode_info(options, "options")
     least, more = divmod(num_envs, count)
     sizes = [least + (at < more) for at in range(count)]
     with ExitStack() as stack:
@@ -260,7 +257,7 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
         A vectorised class is asked itself, and there is one value.
         """
         self._check_idle()
-        given = [wire.encode_info((list(args), kwargs))] * len(self._crew.members)
+        given = [wire.encode_info((list(args), kwargs), name)] * len(self._crew.members)
         values: list[Any] = []
         for answer in self._crew.ask(name, given):
             values += _decoded(answer, list)
@@ -276,13 +273,13 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
         """Set an attribute of each environment, to one value or to one for each."""
         self._check_idle()
         if self._crew.is_whole:
-            self._crew.ask(name, [wire.encode_info(([values], {}))], assign=True)
+            self._crew.ask(name, [wire.encode_info(([values], {}), name)], assign=True)
             return
         if not isinstance(values, list | tuple):
             values = [values] * self.num_envs
         if len(values) != self.num_envs:
             raise ValueError(f"{len(values)} values for {self.num_envs} environments")
-        given = [wire.encode_info((list(values[rows]), {})) for rows in self._crew.rows]
+        given = [wire.encode_info((list(values[rows]), {}), name) for rows in self._crew.rows]
         self._crew.ask(name, given, assign=True)
 
     def render(self) -> tuple[Any, ...]:
@@ -344,10 +341,7 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
                 )
         else:
             mask = np.ones(self.num_envs, np.bool_)
-        try:
-            return mask, wire.encode_info(options)
-        except TypeError as error:
-            raise InvalidOption(str(error)) from None
+        return mask, wire.encode_info(options, "options")
 
 
 def _is_whole(mode: str | VectorizeMode | None) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from envhub.errors import UsageError
 from envhub.wire import arrays, keys
 
 LEFT_OUT = "envhub.left_out"  # among an info: what of it cannot be sent
@@ -25,19 +26,26 @@ Walk = Callable[[Any, str, list[str], int], Any]
 _PLAIN = (bool, float, type(None))
 
 
-def encode_info(value: Any) -> bytes:
-    """Return what `decode_info` reads.
+def encode_info(value: Any, name: str = "value") -> bytes:
+    """Return what `decode_info` reads: all of a value.
 
-    Of a mapping inside, what cannot be sent is left out, and named under LEFT_OUT.
+    Args:
+        value: what to send.
+        name: of it, for the error.
 
     Raises:
-        TypeError: it is itself such a thing.
+        UsageError: it, or a part of it, cannot be sent.
     """
+    return arrays.ENCODER.encode(whole_as_sent(value, name))
+
+
+def whole_as_sent(value: Any, name: str = "value") -> Any:
+    """Return one value as it is sent. Raises what `encode_info` does."""
     lost: list[str] = []
-    sent = _sendable(value, "", lost, _DEEPEST)
-    if sent is _NOTHING:
-        raise TypeError(f"a `{type(value).__name__}` cannot be sent")
-    return arrays.ENCODER.encode(sent)
+    sent = _sendable(value, name, lost, _DEEPEST)
+    if lost:
+        raise UsageError(f"only plain data can be sent, and there is {', '.join(lost)}")
+    return sent
 
 
 def sendable(info: Any) -> dict[str, Any]:

@@ -120,6 +120,17 @@ def test_attributes_and_methods_of_each(cartpoles: Any) -> None:
     assert cartpoles.call("has_wrapper_attr", "gravity") == (True,) * 4
 
 
+def test_what_cannot_be_sent_is_refused_and_not_left_out(cartpoles: Any) -> None:
+    with pytest.raises(UsageError, match="`object`"):
+        cartpoles.call("set_wrapper_attr", "gravity", [object()])
+    with pytest.raises(UsageError, match="`object`"):
+        cartpoles.set_attr("gravity", [1.0, 2.0, object(), 4.0])
+    with pytest.raises(UsageError, match=r"options\.high: `object`"):
+        cartpoles.reset(options={"low": -0.1, "high": object()})
+    with pytest.raises(UsageError, match=r"options\.render_mode: `type`"):
+        ours("CartPole-v1", 1, render_mode=int)
+
+
 def test_pixels_are_rendered() -> None:
     env = ours("FrozenLake-v1", 2, processes=2, render_mode="ansi")
     env.reset(seed=1)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envhub.errors import RemoteProtocolError
+from envhub.errors import RemoteProtocolError, UsageError
 from envhub.wire import infos, vector
 from envhub.wire.vector import Box, Dict, Discrete, Layout, MultiBinary, Region, Tuple
 
@@ -105,5 +105,8 @@ def test_what_cannot_be_sent_of_an_info_is_left_out_and_named() -> None:
             "info.half: `str`",
         ],
     }
-    with pytest.raises(TypeError, match="object"):
-        infos.encode_info(object())
+
+
+def test_what_is_sent_as_a_whole_loses_nothing() -> None:
+    with pytest.raises(UsageError, match=r"there is a\.deep\[1\]: `object`, a\.also: `object`"):
+        infos.encode_info({"kept": 1, "deep": [1, object()], "also": object()}, "a")
