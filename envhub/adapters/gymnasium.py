@@ -162,6 +162,12 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
         """Which environments share a process, by index."""
         return tuple(tuple(range(rows.start, rows.stop)) for rows in self._crew.rows)
 
+    @property
+    def np_random_seed(self) -> Any:
+        """What each environment was seeded with, -1 where that is not known."""
+        seeds = self.get_attr("np_random_seed")
+        return seeds[0] if self._crew.is_whole else seeds
+
     def reset(
         self,
         *,

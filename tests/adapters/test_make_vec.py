@@ -82,6 +82,13 @@ def test_a_list_of_seeds_seeds_each(cartpoles: Any) -> None:
         cartpoles.reset(seed=2**64)
 
 
+def test_what_each_was_seeded_with_is_told(cartpoles: Any) -> None:
+    cartpoles.reset(seed=7)
+    cartpoles.reset()
+
+    assert cartpoles.np_random_seed == (7, 8, 9, 10)
+
+
 def test_actions_that_do_not_fit_are_refused_and_nothing_has_happened(cartpoles: Any) -> None:
     cartpoles.reset(seed=1)
     with pytest.raises(InvalidAction, match="shape"):
