@@ -38,8 +38,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "envhub.errors",
     },
     "envhub.worker.several": {
-        "envhub.worker", "envhub.worker.shapes", "envhub.wire", "envhub.errors", "gymnasium",
+        "envhub.worker", "envhub.worker.asked", "envhub.worker.shapes", "envhub.wire",
+        "envhub.errors", "gymnasium",
     },
+    "envhub.worker.asked": {"envhub.wire", "envhub.errors", "gymnasium"},
     "envhub.worker.whole": {
         "envhub.worker", "envhub.worker.shapes", "envhub.wire", "envhub.errors", "gymnasium",
     },

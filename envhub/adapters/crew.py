@@ -49,10 +49,12 @@ class Crew(Generic[M]):
         space: of one observation.
         over: whose next step is a reset.
         seen: their observations.
+        kind: of what is returned.
         is_whole: they are one object, which resets its own.
     """
 
     space: kinds.Space[Any]
+    kind: type[Batch] = Batch
 
     def __init__(self, members: Sequence[M], wait: Waiting[M], *, copy: bool) -> None:
         self.members = list(members)
@@ -282,10 +284,9 @@ class Crew(Generic[M]):
             raise error
         batch.rewards[part], batch.terminated[part], batch.truncated[part] = 0.0, False, True
         for row in range(part.start, part.stop):
-            last = {}
             if self._same_step:
-                last = {"final_obs": batch.row(self.space, row), "final_info": {}}
-            batch.tell(row, {**last, "envhub_error": error})
+                batch.tell_last(row, batch.row(self.space, row), {})
+            batch.tell(row, {"envhub_error": error})
         if self._same_step:
             self._begin_anew(at, batch)
 
@@ -386,12 +387,12 @@ class Crew(Generic[M]):
 
     def _batch(self, whom: Sequence[int]) -> Batch:
         if len(whom) == len(self.members):
-            return Batch(self.everybody, self.size)
+            return self.kind(self.everybody, self.size)
         parts, size = {}, 0
         for at in whom:
             parts[at] = slice(size, size + self.members[at].count)
             size += self.members[at].count
-        return Batch(parts, size)
+        return self.kind(parts, size)
 
 
 def _begin_ask(member: Member, name: str, data: bytes, assign: bool) -> None:

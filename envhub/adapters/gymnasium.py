@@ -15,6 +15,7 @@ from gymnasium.vector import VectorEnv as _VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from envhub.adapters import remote, spaces
+from envhub.adapters.asking import decoded
 from envhub.adapters.crew import Crew
 from envhub.adapters.packing import Batch
 from envhub.errors import InvalidOption, RemoteProtocolError, ResetNeeded, UsageError
@@ -133,7 +134,7 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
         self._sent: list[int] = []  # members whose steps are under way
         crew.follow(mode or AutoresetMode.NEXT_STEP)
         gathered = crew.start()
-        metadata = _decoded(gathered.metadata, dict)
+        metadata = decoded(gathered.metadata, dict)
         if crew.is_whole:
             mode = _chosen(mode, metadata)
             crew.follow(mode)
@@ -266,7 +267,7 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
         given = [wire.encode_info((list(args), kwargs), name)] * len(self._crew.members)
         values: list[Any] = []
         for answer in self._crew.ask(name, given):
-            values += _decoded(answer, list)
+            values += decoded(answer, list)
         if len(values) != (1 if self._crew.is_whole else self.num_envs):
             raise RemoteProtocolError("not one value for each environment")
         return tuple(values)
@@ -375,13 +376,3 @@ def _mode(mode: str | AutoresetMode | None) -> AutoresetMode:
         if mode in (known, known.value, known.name.lower()):
             return known
     raise UsageError(f"`autoreset_mode` {mode!r} is none of Gymnasium's")
-
-
-def _decoded(data: bytes, kind: type) -> Any:
-    try:
-        found = wire.decode_info(data)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise RemoteProtocolError(f"not plain data: {error}") from None
-    if not isinstance(found, kind):
-        raise RemoteProtocolError(f"a `{type(found).__name__}`, expected a `{kind.__name__}`")
-    return found

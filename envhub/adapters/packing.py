@@ -67,6 +67,32 @@ class Batch:
         """Add the info of one environment."""
         self.infos = _Packing(self.size).add(self.infos, info, row)
 
+    def tell_last(self, row: int, seen: Any, info: dict[str, Any]) -> None:
+        """Add what the episode of one environment has ended with."""
+        self.tell(row, {"final_obs": seen, "final_info": info})
+
+
+class Apart(Batch):
+    """One that keeps what environments say as they say it, for others than Gymnasium.
+
+    Attributes:
+        told: the infos of those that have one, by row.
+        last: the last observation and info of those whose episode a reset has followed.
+    """
+
+    def __init__(self, parts: dict[int, slice], size: int) -> None:
+        super().__init__(parts, size)
+        self.told: dict[int, dict[str, Any]] = {}
+        self.last: dict[int, tuple[Any, dict[str, Any]]] = {}
+
+    def tell(self, row: int, info: dict[str, Any]) -> None:
+        """Add to the info of one environment."""
+        self.told.setdefault(row, {}).update(info)
+
+    def tell_last(self, row: int, seen: Any, info: dict[str, Any]) -> None:
+        """Add what the episode of one environment has ended with."""
+        self.last[row] = seen, info
+
 
 def pack(batch: Batch, part: slice, batched: Batched, *, whole: bool = False) -> None:
     """Add what a process says of its environments.
@@ -101,8 +127,7 @@ def _add(batch: Batch, part: slice, data: bytes) -> None:
             if type(index) is not int or not 0 <= index < count or len(last) not in (0, 2):
                 raise RemoteProtocolError("the info of an environment that is not there")
             if last:
-                final = {"final_obs": last[0], "final_info": _cleared(last[1])}
-                batch.tell(part.start + index, final)
+                batch.tell_last(part.start + index, last[0], _cleared(last[1]))
             batch.tell(part.start + index, _cleared(info))
     except (TypeError, ValueError, RecursionError, OverflowError, MemoryError,
             AttributeError, IndexError) as error:  # fmt: skip

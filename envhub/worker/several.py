@@ -18,6 +18,7 @@ from envhub.errors import EnvironmentFailed, UsageError
 from envhub.wire import infos as wire
 from envhub.wire.messages import Failed, Gather
 from envhub.wire.vector import (
+    OF_SOME,
     RESET,
     STEP,
     Ask,
@@ -30,6 +31,7 @@ from envhub.wire.vector import (
 )
 from envhub.worker import shapes
 from envhub.worker.answer import failed
+from envhub.worker.asked import of_some
 
 
 class Several:
@@ -160,6 +162,8 @@ class Several:
     def ask(self, request: Ask) -> bytes:
         """Return an attribute of each, or what it returns when called; or set it."""
         arguments, named = wire.decode_info(request.given)
+        if request.name == OF_SOME:
+            return of_some(self._envs, *arguments)
         if request.assign:
             for env, value in zip(self._envs, arguments, strict=True):
                 env.set_wrapper_attr(request.name, value)
