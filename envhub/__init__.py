@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from envhub.adapters.gymnasium import VectorEnv as VectorEnv
     from envhub.adapters.gymnasium import make_vec as make_vec
+    from envhub.adapters.trainers import make_sb3_vec as make_sb3_vec
     from envhub.authoring.agent import AgentSandbox as AgentSandbox
     from envhub.authoring.environment import Environment as Environment
     from envhub.authoring.rubric import Gate as Gate
@@ -76,6 +77,7 @@ else:
         "Transform": "envhub.authoring.transform",
         "WeightedSum": "envhub.authoring.rubric",
         "make": "envhub.hub.make",
+        "make_sb3_vec": "envhub.adapters.trainers",
         "make_vec": "envhub.adapters.gymnasium",
         "VectorEnv": "envhub.adapters.gymnasium",
         "Batch": "envhub.batch",

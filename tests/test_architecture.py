@@ -46,9 +46,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "envhub.worker", "envhub.worker.shapes", "envhub.wire", "envhub.errors", "gymnasium",
     },
     "envhub.worker.shapes": {"envhub.wire", "envhub.errors", "gymnasium", "numpy"},
+    "envhub.adapters.sb3": {
+        "envhub.adapters", "envhub.wire", "envhub.errors", "gymnasium", "numpy",
+        "stable_baselines3",
+    },
     "envhub.adapters": {
-        "envhub.adapters", "envhub.client", "envhub.hub", "envhub.wire", "envhub.errors",
-        "gymnasium", "numpy",
+        "envhub.adapters", "envhub.adapters.sb3", "envhub.client", "envhub.hub",
+        "envhub.wire", "envhub.errors", "gymnasium", "numpy",
     },
     "envhub.worker.gym": {
         "envhub.authoring", "envhub.spaces", "envhub.wire", "envhub.errors", "gymnasium",

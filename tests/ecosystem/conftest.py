@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 
 import pytest
 
 from tests.ecosystem.installed import cache
+
+# where there is none, test_sb3.py runs them in a Python that has it
+collect_ignore = [] if importlib.util.find_spec("stable_baselines3") else ["sb3"]
 
 
 @pytest.fixture(scope="session", autouse=True)
