@@ -82,7 +82,7 @@ def _many_sessions() -> Iterator[Goal]:
 
 
 def _our_client() -> Iterator[Goal]:
-    for what, figure in (("an environment of ours", "native"),
+    for what, figure in (("plain dicts", "native"),
                          ("OpenEnv's folder", "OpenEnv's folder")):  # fmt: skip
         yield Goal(f"1 session, our client over WebSocket, one core, {what}: p50",
                    "OpenEnv's server and client", "remote",
@@ -92,7 +92,7 @@ def _our_client() -> Iterator[Goal]:
         ("a task each", "multiplexed"),
         ("batch", "batched"),
     ):
-        for environment, what in (("native", "an environment of ours"), ("echo", "pydantic's")):
+        for environment, what in (("native", "plain dicts"), ("echo", "our echo")):
             yield Goal(f"64 sessions, our client, {said}, {what}: steps/s",
                        "OpenEnv's server and client", "remote",
                        f"64 sessions, envhub.connect, {how}, {environment}"
