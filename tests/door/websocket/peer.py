@@ -60,6 +60,10 @@ class Peer:
         self._reader.feed(rest)
         return head + b"\r\n"
 
+    def rest(self) -> bytes:
+        """Return all bytes up to the end of the connection, which the server must bring."""
+        return b"".join(iter(self._recv, b""))
+
     def hear(self) -> Heard | None:
         """Return the next frame; None when the server has hung up."""
         while (found := self._reader.next()) is None:

@@ -77,6 +77,8 @@ def test_handshake(server: Server, way: str, shake: Handshake) -> None:
         else:
             assert b"sec-websocket-accept" not in head.lower()
             assert all(line in head.lower() for line in shake.answered), head
+            if b"\r\nconnection: close" in head.lower():
+                peer.rest()  # up to an end that must come
 
 
 @pytest.mark.parametrize("way", LANES)

@@ -205,6 +205,8 @@ HEADERS = [
     _free("a folded header", "9112, 5.2", "X-A: b\r\n c"),
     _no("a header of 64 KiB", "10.4; docs/decisions/0013", "X-A: " + "a" * 65_536),
     _no("headers of 64 KiB", "10.4; docs/decisions/0013", *["X-A: " + "a" * 58] * 1000),
+    _free("a header of 9 KiB", "docs/decisions/0013", "X-A: " + "a" * 9000),
+    _free("200 headers", "docs/decisions/0013", *["X-A: b"] * 200),
     _no(
         "both lengths of a body", "9112, 6.1", "Content-Length: 5", "Transfer-Encoding: chunked"
     ),

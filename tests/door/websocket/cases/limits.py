@@ -117,6 +117,8 @@ def _all_over(talk: Talk) -> list[bytes]:
 
 
 def _endless(talk: Talk, count: int) -> Iterator[bytes]:
+    """Send fragments without end, never many at once: there is a bound for that, too."""
     yield frame(talk.opcode, fin=False)
-    for _ in range(count // 1000 + 1):
-        yield frame(CONT, fin=False) * 1000
+    for number in range(count // 1000 + 1):
+        yield frame(CONT, fin=False) * 1000 + frame(PING)
+        talk.listen(pongs=number + 1)
