@@ -48,6 +48,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self.conn = _Frames(self.guard.bounds)
         self.since = 0.0
         self.close_timeout = self.guard.bounds.close_s
+        self._longest = self.guard.bounds.frame_bytes
         self._seen = 0
         self._message_since = self.loop.time()
         self._stall = Stall(self.guard.bounds.stall_s)
@@ -69,7 +70,12 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what has come. The first is a handshake, whole, or will never be one."""
         listener = self._listener
-        if listener is not None and self.conn.is_between and self.conn.state is OPEN:
+        if (
+            listener is not None
+            and len(data) <= self._longest
+            and self.conn.is_between
+            and self.conn.state is OPEN
+        ):
             said = websocket.read(data, masked=True)
             if said is not None:
                 listener.heard(said)

@@ -23,7 +23,7 @@ WINDOW = 4096  # bytes that the client's kernel takes
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server of which nobody is asked for a pong, and nobody is too quick."""
-    bounds = {"ping_s": 3600.0, "controls": 10**9, "message_s": 3600.0, "stall_s": 2.0}
+    bounds = {"ping_s": 3600.0, "controls": 10**9, "message_s": 3600.0, "stall_s": 6.0}
     with attacked("--max-sessions", "8", "--grace-s", "0", **bounds) as server:
         server.episode()
         yield server
@@ -31,7 +31,7 @@ def server() -> Iterator[Server]:
 
 def flood(talk: Talk, data: bytes, most: int) -> int:
     """Send the same again and again, until nothing more is taken; return how much was."""
-    talk.peer.socket.settimeout(0.5)
+    talk.peer.socket.settimeout(3.0)  # less than a stall may be
     sent = 0
     with suppress(TimeoutError, ConnectionError):
         while sent < most:
@@ -65,8 +65,8 @@ def test_who_does_not_read_is_read_no_more_and_then_gone(
     sent = flood(talk, data, 256 * MB)
     after = server.held()["memory"]
 
-    assert sent < 256 * MB
-    assert after - before < 128 * MB
+    assert sent < 32 * MB  # the kernel takes some, and the server reads what it may answer
+    assert after - before < 64 * MB
     until(lambda: is_reset(talk.peer.socket), "the end of a client that does not read")
     talk.peer.socket.close()
     until(lambda: server.held()["connections"] == 0, "its place")
