@@ -59,16 +59,15 @@ def requests(talk: Talk) -> bytes:
 def test_who_does_not_read_is_read_no_more_and_then_gone(
     server: Server, way: str, what: str
 ) -> None:
-    talk = Talk(server.host, way, unread=WINDOW)
-    before = server.held()["memory"]
-    data = frame(PING, b"p" * 125) * 500 if what == "pings" else requests(talk)
-    sent = flood(talk, data, 256 * MB)
-    after = server.held()["memory"]
+    with Talk(server.host, way, unread=WINDOW) as talk:
+        before = server.held()["memory"]
+        data = frame(PING, b"p" * 125) * 500 if what == "pings" else requests(talk)
+        sent = flood(talk, data, 256 * MB)
+        after = server.held()["memory"]
 
-    assert sent < 32 * MB  # the kernel takes some, and the server reads what it may answer
-    assert after - before < 64 * MB
-    until(lambda: is_reset(talk.peer.socket), "the end of a client that does not read")
-    talk.peer.socket.close()
+        assert sent < 32 * MB  # the kernel takes some, and the server reads what it may answer
+        assert after - before < 64 * MB
+        until(lambda: is_reset(talk.peer.socket), "the end of a client that does not read")
     until(lambda: server.held()["connections"] == 0, "its place")
     server.episode()
 
