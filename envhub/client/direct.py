@@ -1,7 +1,7 @@
 """websockets' client connection, whose messages go straight to who waits for them.
 
 The library's own way costs a call two tasks' turns and several locks. The handshake, pings,
-the close and every frame that is not a whole short message stay its own.
+the close and every frame that is not a whole message stay its own.
 """
 
 from __future__ import annotations
@@ -85,14 +85,7 @@ class Direct(ClientConnection):
         if not self._masks:
             self._masks = os.urandom(_MASKS_BYTES)
         mask, self._masks = self._masks[:4], self._masks[4:]
-        frame = websocket.written(message, mask)
-        if frame is None:
-            if isinstance(message, str):
-                self.protocol.send_text(message.encode())
-            else:
-                self.protocol.send_binary(message)
-            frame = b"".join(self.protocol.data_to_send())
-        self.transport.write(frame)
+        self.transport.write(websocket.written(message, mask))
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""

@@ -1,8 +1,8 @@
 """The frame that nearly every message is, without the library that reads all others. Pure.
 
-RFC 6455, 5.2. A whole message in one frame, in one read, of at most 65,535 bytes, with its
-length in as few bytes as do: what is anything else, or may be, is None here, and the library's
-to judge. That spares a step more than half of what a WebSocket costs it.
+RFC 6455, 5.2. A whole message in one frame, in one read, with its length in as few bytes as do:
+what is anything else, or may be, is None here, and the library's to judge. That spares a step
+more than half of what a WebSocket costs it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ except ImportError:  # as the library itself does where it was not compiled
     from websockets.utils import apply_mask
 
 _TEXT, _BINARY = 0x81, 0x82  # final, no reserved bits
-_SHORT, _MIDDLE = 125, 126  # lengths up to the one; then the other, and two bytes
-_LONGEST = 0xFFFF
+_SHORT, _MIDDLE, _LONG = 125, 126, 127  # up to the first; then a mark, and 2 or 8 bytes
+_MIDDLE_MOST = 0xFFFF
 _MASKED = 0x80
 
 
@@ -33,6 +33,10 @@ def read(data: bytes, *, masked: bool) -> str | bytes | None:
         length, at = data[2] << 8 | data[3], 4
         if length <= _SHORT:
             return None
+    elif length == _LONG and size > 10:
+        length, at = int.from_bytes(data[2:10], "big"), 10
+        if length <= _MIDDLE_MOST:
+            return None
     elif not 0 <= length <= _SHORT:
         return None
     if masked:
@@ -48,11 +52,11 @@ def read(data: bytes, *, masked: bool) -> str | bytes | None:
         return None
 
 
-def written(message: str | bytes, mask: bytes = b"") -> bytes | None:
+def written(message: str | bytes, mask: bytes = b"") -> bytes:
     """Return the bytes of a message.
 
     Args:
-        message: of any length; a longer one is the library's.
+        message: of any length.
         mask: four bytes that nobody could foresee, for a client; nothing for a server.
     """
     if isinstance(message, str):
@@ -65,6 +69,6 @@ def written(message: str | bytes, mask: bytes = b"") -> bytes | None:
     flag = _MASKED if mask else 0
     if length <= _SHORT:
         return bytes((first, flag | length)) + message
-    if length <= _LONGEST:
+    if length <= _MIDDLE_MOST:
         return bytes((first, flag | _MIDDLE, length >> 8, length & 0xFF)) + message
-    return None
+    return bytes((first, flag | _LONG)) + length.to_bytes(8, "big") + message

@@ -128,14 +128,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         """Send a message; to nobody, if the connection is closed."""
         if self.conn.state is not OPEN or self.transport.is_closing():
             return
-        frame = websocket.written(message)
-        if frame is None:
-            if isinstance(message, str):
-                self.conn.send_text(message.encode())
-            else:
-                self.conn.send_binary(message)
-            frame = b"".join(self.conn.data_to_send())
-        self.transport.write(frame)
+        self.transport.write(websocket.written(message))
 
     def hang_up(self, code: int, reason: str = "") -> None:
         """Close the connection, after all that was said. Idempotent."""
