@@ -138,6 +138,14 @@ MASKS = [
 ]
 RESERVED = [
     *each(
+        range(1, 8),
+        lambda bits: bad(
+            f"reserved bits {bits:03b} on a request that is good but for them",
+            "5.2",
+            lambda t: [frame(t.opcode, t.lane.asking("x"), rsv=bits)],
+        ),
+    ),
+    *each(
         product((BINARY, TEXT, CLOSE, PING), range(1, 8)),
         lambda op, bits: bad(
             f"reserved bits {bits:03b} on a {NAMES[op]}",
@@ -169,6 +177,14 @@ RESERVED = [
 ]
 UNKNOWN = (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)
 OPCODES = [
+    *each(
+        UNKNOWN,
+        lambda op: bad(
+            f"opcode {op} on a request that is good but for it",
+            "5.2",
+            lambda t: [frame(op, t.lane.asking("x"))],
+        ),
+    ),
     *each(UNKNOWN, lambda op: bad(f"opcode {op}, empty", "5.2", lambda t: [frame(op)])),
     *each(UNKNOWN, lambda op: bad(f"opcode {op}", "5.2", lambda t: [frame(op, b"data")])),
     *each(
