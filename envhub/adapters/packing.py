@@ -161,4 +161,6 @@ def _cleared(info: Any) -> dict[str, Any]:
 def _error(code: str, message: str, trace: str) -> EnvhubError:
     if code == errors.ResetNeeded.code:
         return errors.ResetNeeded(message)
+    if code == errors.DeadlineExceeded.code:
+        return errors.DeadlineExceeded(message, verdict="episode_deadline", limit="episode_s")
     return EnvironmentFailed(message, traceback=trace, output="")

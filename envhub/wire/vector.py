@@ -148,12 +148,14 @@ class Share(Message, frozen=True):
         autoreset: how episodes follow each other.
         layout: of the memory.
         seeds: for the first reset of each environment, if that has none of its own.
+        episode_s: that an episode of one of them may take; 0 is no limit.
     """
 
     op: Op
     autoreset: Autoreset
     layout: Layout
     seeds: list[int | None]
+    episode_s: float
 
 
 class ResetBatch(Message, frozen=True):

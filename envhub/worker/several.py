@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import mmap
+import time
 from array import array
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 
-from envhub.errors import EnvironmentFailed, UsageError
+from envhub.errors import DeadlineExceeded, EnvironmentFailed, UsageError
 from envhub.wire import infos as wire
 from envhub.wire.messages import Failed, Gather
 from envhub.wire.vector import (
@@ -83,6 +84,8 @@ class Several:
         self._rewards = rewards.cast("d")
         self._same_step = request.autoreset == "same_step"
         self._seeds = request.seeds
+        self._episode_s = request.episode_s
+        self._since = [0.0] * self._count  # when each episode began, if that counts
 
     # ------------------------------------------------------------ batches
 
@@ -105,12 +108,14 @@ class Several:
             self._seeds[i] = None
             seed = kept if seed is None else seed
         self._observed[i], info = self._envs[i].reset(seed=seed, options=options)
+        if self._episode_s:
+            self._since[i] = time.monotonic()
         return info
 
     def step(self, request: StepBatch) -> Batched:
         """Step those that are marked, and reset those. Raises what a reset does."""
         count, observed, same_step = self._count, self._observed, self._same_step
-        isfinite = math.isfinite
+        isfinite, allowed_s = math.isfinite, self._episode_s
         rewards, ends, cuts = [0.0] * count, bytearray(count), bytearray(count)
         told: list[Any] = []
         failures: list[Failure] = []
@@ -124,6 +129,9 @@ class Several:
                         raise ValueError(f"the reward must be finite, and is {reward}")
                     if end or cut:
                         ends[i], cuts[i] = bool(end), bool(cut)
+                    elif allowed_s and time.monotonic() - self._since[i] > allowed_s:
+                        cuts[i] = True
+                        failures.append(_overdue(i, allowed_s))
                     rewards[i] = reward
                     observed[i] = seen
                 except Exception as error:
@@ -196,6 +204,11 @@ def _maker(found: type) -> Callable[..., gymnasium.Env[Any, Any]]:
         f"`{found.__name__}` cannot be vectorised: it is no gymnasium.Env, and has no"
         " `gymnasium_env` that makes one"
     )
+
+
+def _overdue(index: int, allowed_s: float) -> Failure:
+    said = f"an episode whose time is over: {allowed_s:g} s were allowed"
+    return Failure(index, DeadlineExceeded.code, said, "")
 
 
 def _failure(index: int, error: Exception) -> Failure:

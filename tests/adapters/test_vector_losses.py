@@ -180,6 +180,29 @@ def test_what_ends_a_process_has_its_typed_cause(act: int, error: type) -> None:
     env.close()
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_an_episode_whose_time_is_over_is_cut_and_its_step_counts(mode: str) -> None:
+    env = envhub.make_vec("brief", 2, envs=ENVS, processes=1, autoreset_mode=mode)
+    env.reset()
+    assert not env.step([0, 0])[3].any()
+    pids = env.pids
+    seen, rewards, terminated, truncated, infos = env.step([1, 0])
+
+    assert truncated.all()  # the other one has waited as long
+    assert rewards.tolist() == [1.0, 1.0]
+    assert not terminated.any()
+    error = infos["envhub_error"][0]
+    assert isinstance(error, DeadlineExceeded)
+    assert (error.verdict, error.limit) == ("episode_deadline", "episode_s")
+    if mode == "same_step":
+        assert infos["final_obs"].tolist() == [2, 2]
+        assert seen.tolist() == [0, 0]
+    else:
+        assert seen.tolist() == [2, 2]
+    assert env.pids == pids  # nobody was killed
+    env.close()
+
+
 def test_a_reset_that_fails_is_raised_and_the_next_one_goes_on() -> None:
     env = odd(fail_reset_at=2)
     env.reset()

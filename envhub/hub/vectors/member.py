@@ -330,8 +330,9 @@ class Member:
         except RemoteProtocolError as error:
             raise UsageError(f"cannot be vectorised: {error}") from None
         self.gathered, self.layout = gathered, layout
-        with memory.shared(layout.size_bytes) as (self._sharing, descriptor):
-            self.begin("reset", lambda op: Share(op, self.autoreset, layout, seeds), descriptor)
+        mode, episode_s = self.autoreset, self._place.pool.manifest.deadlines.episode_s
+        with memory.shared(layout.size_bytes) as (self._sharing, handed):
+            self.begin("reset", lambda op: Share(op, mode, layout, seeds, episode_s), handed)
 
     def finish_start(self) -> tuple[mmap.mmap, Layout]:
         """Return the memory, and what lies where: the third step."""

@@ -96,6 +96,7 @@ class Relay:
         conversation.at_drop = self._let_go
         self._place = place
         self._limits = place.pool.manifest.limits
+        self._episode_s = place.pool.manifest.deadlines.episode_s
         self._now: _Shared | None = None
         self._wanted: native.Gather | None = None  # by its caller, the last time
         self._found: Gathered | None = None  # likewise
@@ -138,7 +139,10 @@ class Relay:
             with memory.shared(layout.size_bytes) as (mapped, descriptor):
                 self._now = _Shared(lease, mapped, layout, wanted)
                 shared = await self._conversation.call(
-                    "reset", lambda op: Share(op, mode, layout, seeds), lease, descriptor
+                    "reset",
+                    lambda op: Share(op, mode, layout, seeds, self._episode_s),
+                    lease,
+                    descriptor,
                 )
             with lease.process.held_to_protocol():
                 expect(shared, Shared)
