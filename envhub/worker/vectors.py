@@ -33,7 +33,7 @@ from envhub.worker.several import Several
 from envhub.worker.whole import Whole
 
 _READ_BYTES = 64 * 1024
-# a wake-up costs half of it, and all that our caller does between two batches hardly more
+# a wake-up costs half of it, and so does all that our caller does between two batches
 _SPIN_S = 100e-6
 _SOON_S = 150e-6  # what waits for less, a wake-up included, might have been spun for
 _NUMBER_BYTES = 8
