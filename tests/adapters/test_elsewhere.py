@@ -283,6 +283,15 @@ def test_pixels_and_dicts_arrive_whole(url: str) -> None:
         env.close()
 
 
+def test_actions_of_several_processes_may_be_more_than_a_frame(url: str) -> None:
+    env = odd(url, 3, processes=3, action_bytes=7 * 2**20)
+    env.reset()
+    actions = np.zeros((3, 7 * 2**20), np.uint8)
+
+    assert env.step(actions)[1].tolist() == [1.0] * 3
+    env.close()
+
+
 def test_without_copies_the_next_step_but_one_overwrites_them(url: str) -> None:
     env = elsewhere(url, copy=False)
     first = env.reset(seed=1)[0]

@@ -21,6 +21,8 @@ from envhub.errors import ConnectionLost, EnvhubError, HubForked
 from envhub.wire import native
 
 _PING_S = 20.0  # a hub that says nothing for so long is asked, and given up after as long
+_CLOSE_S = 1.0
+_FRAME_BYTES = native.MAX_FRAME_BYTES // 2  # of requests together
 _TEND_S = 5.0  # between two looks at a connection that nobody uses
 _PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0  # between two attempts to connect
 
@@ -76,11 +78,16 @@ class ThreadLine:
 
     def close(self) -> None:
         """Hang up. Idempotent; in a fork the parent goes on."""
-        dialled, self._dialled = self._dialled, None
         self._closed.set()
+        is_ours = os.getpid() == self._owner
+        # who tends it may be about to connect; at the interpreter's end it does not go on
+        is_held = is_ours and self._lock.acquire(timeout=_CLOSE_S)
+        dialled, self._dialled = self._dialled, None
+        if is_held:
+            self._lock.release()
         if dialled is None:
             return
-        if os.getpid() == self._owner:
+        if is_ours:
             with suppress(OSError):
                 self._say(dialled, (), 0)
             dialled.close()
@@ -197,9 +204,13 @@ class ThreadLine:
 
     def _say(self, dialled: Dialled, requests: Sequence[native.Request], first: int) -> None:
         left, self._left = self._left, {}
-        said = [*map(native.Close, left), *requests]
-        if said:
-            dialled.send(native.encode(native.Frame(1 if first else 0, first, said)))
+        said: list[native.Request] = [*map(native.Close, left), *requests]
+        group = 1 if first else 0
+        if sum(map(native.carried_bytes, said)) > _FRAME_BYTES:  # it would be no frame
+            for one in said:
+                dialled.send(native.encode(native.Frame(group, first, [one])))
+        elif said:
+            dialled.send(native.encode(native.Frame(group, first, said)))
 
     def _dialled_again(self, began: float, until: float) -> Dialled:
         """Return a new connection, over which sessions have said what they wait for.
@@ -228,6 +239,7 @@ class ThreadLine:
     def _resumed(self) -> Dialled:
         dialled = Dialled(self._address)
         try:
+            self.check()  # it may have been closed meanwhile
             for session in self._sessions.values():
                 if said := session.resumed():
                     dialled.send(native.encode(native.Frame(0, 0, said)))

@@ -12,8 +12,10 @@ class Odd(gymnasium.Env):
 
     ACTS = ("nothing", "raise", "exit", "sleep", "nan", "print", "end", "info", "shape")
 
-    def __init__(self, observation="box", fail_reset_at=0):
+    def __init__(self, observation="box", fail_reset_at=0, action_bytes=0):
         self.action_space = spaces.Discrete(len(self.ACTS))
+        if action_bytes:  # of which the first is the number
+            self.action_space = spaces.Box(0, 255, (action_bytes,), np.uint8)
         box = spaces.Box(-1e9, 1e9, (3,), np.float64)
         kinds = {
             "box": box,
@@ -41,7 +43,7 @@ class Odd(gymnasium.Env):
         return self._seen(), {"options": options} if options else {}
 
     def step(self, action):
-        act = self.ACTS[action]
+        act = self.ACTS[np.ravel(action)[0]]
         self.steps += 1
         reward, info = 1.0, {}
         if act == "raise":
