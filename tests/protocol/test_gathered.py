@@ -168,7 +168,7 @@ def test_another_call_under_a_known_number_is_refused(
         (lambda op: reset(op, bytes([RESET] * 3)), "invalid_option"),
         (lambda op: reset(op, STEPS), "invalid_option"),
         (lambda op: reset(op, ALL, (1, 2)), "invalid_option"),
-        (lambda op: native.Ask(1, op, op - 1, "_steps", b""), "usage"),
+        (lambda op: native.Ask(1, op, op - 1, "__dict__", b""), "usage"),
         (lambda op: native.Ask(1, op, op - 1, "__class__", b""), "usage"),
     ],
 )  # fmt: skip

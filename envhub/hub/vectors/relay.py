@@ -269,13 +269,13 @@ class Relay:
         """Read an attribute of each environment, call it or set it; encoded. As `vector.Ask`.
 
         Raises:
-            UsageError: it is its author's own.
+            UsageError: it is Python's own.
             EnvironmentFailed: it raised, or there is none.
             WorkerError: the process has ended.
             ResetNeeded: it had before.
         """
         name, given, assign = request.name, request.given, request.assign
-        if name.startswith("_"):
+        if name.startswith("__"):
             raise UsageError(f"`{name}` is not for callers from elsewhere")
         now = self._live()
         making = now.asking(lambda op: Ask(op, name, given, assign))
