@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 import mmap
-import struct
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -33,7 +32,6 @@ from envhub.wire import blobs, native, vector
 from envhub.wire.calls import expect
 from envhub.wire.messages import Gather, Observed, Reply
 from envhub.wire.vector import (
-    ASKED,
     RESET,
     STEP,
     Answered,
@@ -52,14 +50,22 @@ from envhub_sandbox import SandboxError
 
 _NO_OPTIONS = b"\x80"  # a map of none
 _MOST_BYTES = native.MAX_FRAME_BYTES - 1024  # of a client's frame
-_NUMBER = struct.Struct("<Q")
 _log = logging.getLogger(__name__)
 Made = tuple[bytes, bytes, bytes, str | None]
 Done = Callable[[Observed | EnvhubError], None]
 
 
+def _step(op: int) -> StepBatch:
+    return StepBatch(op, 0)
+
+
 class _Shared:
-    """A process that has its environments, and the memory shared with it."""
+    """A process that has its environments, and the memory shared with it.
+
+    Its head stays empty: who finds no number there blocks at once. A process that looked for
+    the next call would do so in vain, for that has a network to cross, and take from this one
+    and the client the processors that they share.
+    """
 
     def __init__(
         self, lease: Lease, mapped: mmap.mmap, layout: Layout, wanted: native.Gather
@@ -70,15 +76,6 @@ class _Shared:
         self.places = blobs.Places(layout)
         self.is_same_step = wanted.autoreset == "same_step"
         self.seeds = (self.count, 1) if wanted.whole else (self.count,)  # how many there may be
-
-    def asking(self, request: Callable[[int], VectorRequest]) -> Callable[[int], VectorRequest]:
-        """Return what makes a request, and says so where the process looks before it waits."""
-
-        def make(op: int) -> VectorRequest:
-            _NUMBER.pack_into(self.mapped, ASKED, op)
-            return request(op)
-
-        return make
 
 
 class Relay:
@@ -223,7 +220,7 @@ class Relay:
         if self._wanted is not None:
             await self._renew(action[: self._wanted.count])
         todo = self._put(action)
-        return await self._batch("step", lambda op: StepBatch(op, 0), todo)
+        return await self._batch("step", _step, todo)
 
     def begin_step_raw(self, action: bytes, done: Done) -> None:
         """Begin that, and have `done` told, once, of what it comes to."""
@@ -243,9 +240,8 @@ class Relay:
             except EnvhubError as error:
                 done(error)
 
-        making = now.asking(lambda op: StepBatch(op, 0))
         conversation = self._conversation
-        if conversation.lease is not now.lease or not conversation.begin("step", making, take):
+        if conversation.lease is not now.lease or not conversation.begin("step", _step, take):
             self._later(action, done)
 
     def _later(self, action: bytes, done: Done) -> None:
@@ -278,8 +274,9 @@ class Relay:
         if name.startswith("__"):
             raise UsageError(f"`{name}` is not for callers from elsewhere")
         now = self._live()
-        making = now.asking(lambda op: Ask(op, name, given, assign))
-        reply = await self._conversation.call("state", making, now.lease)
+        reply = await self._conversation.call(
+            "state", lambda op: Ask(op, name, given, assign), now.lease
+        )
         with now.lease.process.held_to_protocol():
             return expect(reply, Answered).values
 
@@ -318,7 +315,7 @@ class Relay:
         now, since = self._live(), time.monotonic()
         outcome: VectorReply | Reply | EnvhubError
         try:
-            outcome = await self._conversation.call(stage, now.asking(request), now.lease)
+            outcome = await self._conversation.call(stage, request, now.lease)
         except EnvhubError as error:
             outcome = error
         return self._observed(now, outcome, todo, since)
