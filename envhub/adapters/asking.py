@@ -23,7 +23,7 @@ def of_some(
 
     Args:
         crew: whose they are.
-        how: "read", "call" or "wrappers"; see envhub/worker/asked.py.
+        how: "read", "call", "assign" or "wrappers"; see envhub/worker/asked.py.
         name: of the attribute.
         whom: which environments.
         given: arguments of the call.
@@ -37,10 +37,10 @@ def of_some(
     words = list(given), dict(named or {})
     questions = []
     for some, rows in zip(asked, crew.rows, strict=True):
-        question = [how, name, [at - rows.start for at in some], *words]
+        question = [how, [at - rows.start for at in some], *words]
         questions.append(wire.encode_info((question, {}), name))
     found: dict[int, Any] = {}
-    for some, answer in zip(asked, crew.ask(OF_SOME, questions), strict=True):
+    for some, answer in zip(asked, crew.ask(OF_SOME + name, questions), strict=True):
         values = decoded(answer, list)
         if len(values) != len(some):
             raise RemoteProtocolError("not one value for each environment")

@@ -19,9 +19,8 @@ from envhub.errors import RemoteProtocolError
 from envhub.wire.messages import Close, Closed, Failed, Message, Op, Text
 
 Autoreset = Literal["next_step", "same_step", "disabled"]
-# asks for an attribute of some environments, and more exactly than by its name alone: see
-# envhub/worker/asked.py
-OF_SOME = "envhub.of_some"
+# before a name: an attribute of some environments, asked for as envhub/worker/asked.py says
+OF_SOME = "envhub.of_some:"
 MAX_TOGETHER = 65536  # environments in one process
 SKIP, STEP, RESET = 0, 1, 2  # what to do with one of them
 ASKED, ANSWERED = 0, 64  # where the numbers of the last call and reply lie: a cache line each
@@ -186,7 +185,7 @@ class Ask(Message, frozen=True):
 
     Args:
         op: number of this call; the reply repeats it.
-        name: of the attribute; or OF_SOME, which is the worker's own to answer.
+        name: of the attribute, perhaps with OF_SOME before it.
         given: positional and named arguments, as `encode_info` writes them.
         assign: set it instead, to one positional argument for each environment.
     """

@@ -1,4 +1,4 @@
-"""What adapters ask some of the environments of a process for, in the words of OF_SOME."""
+"""What adapters ask some of the environments of a process for, with OF_SOME before a name."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from envhub.wire import infos as wire
 
 def of_some(
     envs: Sequence[gymnasium.Env[Any, Any]],
-    how: str,
     name: str,
+    how: str,
     whom: list[int],
     arguments: Sequence[Any] = (),
     named: dict[str, Any] | None = None,
@@ -23,9 +23,10 @@ def of_some(
 
     Args:
         envs: all of them.
-        how: "read" an attribute, "call" a method or read what is none, or "wrappers": the
-            names of all classes that the wrappers around the environment are of.
         name: of the attribute.
+        how: "read" it; "call" it, or read it where it is no method; "assign" to it, on the
+            outermost wrapper; or "wrappers", whatever its name: the names of all classes that
+            the wrappers around the environment are of.
         whom: which of them, by index.
         arguments: of the call.
         named: likewise.
@@ -49,6 +50,10 @@ def _call(env: gymnasium.Env[Any, Any], name: str, /, *given: Any, **named: Any)
     return found(*given, **named) if callable(found) else found
 
 
+def _assign(env: gymnasium.Env[Any, Any], name: str, value: Any) -> None:
+    setattr(env, name, value)
+
+
 def _wrappers(env: gymnasium.Env[Any, Any], _: str) -> list[str]:
     names: dict[str, None] = {}
     while isinstance(env, gymnasium.Wrapper):
@@ -57,4 +62,6 @@ def _wrappers(env: gymnasium.Env[Any, Any], _: str) -> list[str]:
     return list(names)
 
 
-_ASKING: dict[str, Callable[..., Any]] = {"read": _read, "call": _call, "wrappers": _wrappers}
+_ASKING: dict[str, Callable[..., Any]] = {
+    "read": _read, "call": _call, "assign": _assign, "wrappers": _wrappers,
+}  # fmt: skip

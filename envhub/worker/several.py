@@ -170,8 +170,8 @@ class Several:
     def ask(self, request: Ask) -> bytes:
         """Return an attribute of each, or what it returns when called; or set it."""
         arguments, named = wire.decode_info(request.given)
-        if request.name == OF_SOME:
-            return of_some(self._envs, *arguments)
+        if request.name.startswith(OF_SOME):
+            return of_some(self._envs, request.name.removeprefix(OF_SOME), *arguments)
         if request.assign:
             for env, value in zip(self._envs, arguments, strict=True):
                 env.set_wrapper_attr(request.name, value)

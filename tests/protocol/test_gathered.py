@@ -14,7 +14,7 @@ import pytest
 from envhub.door.native.ledger import Ledger
 from envhub.errors import OutOfOrder
 from envhub.wire import blobs, infos, native
-from envhub.wire.vector import RESET, SKIP, STEP
+from envhub.wire.vector import OF_SOME, RESET, SKIP, STEP
 from tests.protocol.raw import Raw, key
 from tests.serving import serving
 
@@ -170,6 +170,7 @@ def test_another_call_under_a_known_number_is_refused(
         (lambda op: reset(op, ALL, (1, 2)), "invalid_option"),
         (lambda op: native.Ask(1, op, op - 1, "__dict__", b""), "usage"),
         (lambda op: native.Ask(1, op, op - 1, "__class__", b""), "usage"),
+        (lambda op: native.Ask(1, op, op - 1, OF_SOME + "__class__", b""), "usage"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_and_nothing_has_happened(

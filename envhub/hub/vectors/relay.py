@@ -32,6 +32,7 @@ from envhub.wire import blobs, native, vector
 from envhub.wire.calls import expect
 from envhub.wire.messages import Gather, Observed, Reply
 from envhub.wire.vector import (
+    OF_SOME,
     RESET,
     STEP,
     Answered,
@@ -271,7 +272,7 @@ class Relay:
             ResetNeeded: it had before.
         """
         name, given, assign = request.name, request.given, request.assign
-        if name.startswith("__"):
+        if name.removeprefix(OF_SOME).startswith("__"):
             raise UsageError(f"`{name}` is not for callers from elsewhere")
         now = self._live()
         reply = await self._conversation.call(

@@ -9,7 +9,9 @@ import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import envhub
-from tests.ecosystem.sb3.pairs import assert_same, ours, play_alike, theirs
+from envhub.errors import UsageError
+from tests.ecosystem.sb3.pairs import ENVS, assert_same, ours, play_alike, theirs
+from tests.serving import serving
 
 TAXI = "Taxi-v4" if "Taxi-v4" in gymnasium.registry else "Taxi-v3"
 # id, environments, steps of each, options
@@ -100,5 +102,22 @@ def test_an_id_of_gymnasiums_plays_the_same() -> None:
     other = DummyVecEnv([lambda: gymnasium.make("CartPole-v1")] * 4)
     ended = play_alike(one, other, seed=11, steps=500)
     one.close()
+
+    assert ended > 4
+
+
+def test_in_a_hub_elsewhere_they_are_the_same() -> None:
+    game: dict[str, Any] = {"wrappers": ["named", "telling"], "max_episode_steps": 15}
+    with serving(str(ENVS / "boxed")) as url:
+        one = envhub.make_sb3_vec("boxed", 4, hub=url, processes=2, **game)
+        other = theirs("CartPole-v1", 4, **game)
+        ended = play_alike(one, other, seed=7, steps=200)
+        for venv in (one, other):
+            venv.set_attr("mark", 3, indices=[2, 0])
+        assert one.get_attr("mark", [0, 2]) == other.get_attr("mark", [0, 2])
+        with pytest.raises(UsageError, match="elsewhere"):
+            one.env_method("__reduce__")
+        one.close()
+        other.close()
 
     assert ended > 4
