@@ -49,7 +49,7 @@ def _build(described: Space) -> spaces.Space[Any]:
 
 def _numbers(data: bytes, dtype: str, shape: tuple[int, ...]) -> Any:
     found = np.frombuffer(data, dtype)
-    return np.broadcast_to(found, shape) if found.size == 1 else found.reshape(shape)
+    return np.broadcast_to(found[0], shape) if found.size == 1 else found.reshape(shape)
 
 
 def flat(space: spaces.Space[Any], value: Any, what: str = "the actions") -> Iterator[Any]:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -257,6 +258,16 @@ def test_dicts_and_pixels_arrive_whole() -> None:
     seen = env.step([NOTHING] * 4)[0]
 
     assert (seen.dtype, seen.shape, int(seen.min())) == (np.uint8, (4, 84, 84, 3), 1)
+    env.close()
+
+
+def test_a_number_without_a_shape_is_one() -> None:
+    env = odd(observation="alone")
+    env.reset()
+    seen = env.step([NOTHING] * 4)[0]
+
+    assert env.single_observation_space == gymnasium.spaces.Box(-1.5, 1e9, (), np.float32)
+    assert (seen.dtype, seen.tolist()) == (np.float32, [1.0] * 4)
     env.close()
 
 

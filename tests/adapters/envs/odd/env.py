@@ -23,6 +23,7 @@ class Odd(gymnasium.Env):
             "graph": spaces.Dict({"deep": spaces.Tuple((box, spaces.Graph(box, None)))}),
             "dict": spaces.Dict({"b": box, "a": spaces.MultiBinary(4)}),
             "pixels": spaces.Box(0, 255, (84, 84, 3), np.uint8),
+            "alone": spaces.Box(-1.5, 1e9, (), np.float32),
         }
         self.observation_space = kinds[observation]
         self.resets = self.steps = 0
