@@ -65,7 +65,11 @@ class Contender:
         self._signal(signal.SIGSTOP)
 
     async def end(self) -> None:
-        """Have it end; kill it and its processes if it does not."""
+        """Have it end; kill it and its processes if it does not.
+
+        Raises:
+            RuntimeError: it has not ended well.
+        """
         self._signal(signal.SIGCONT)
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -75,7 +79,9 @@ class Contender:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            await self._process.wait()
+            code = await self._process.wait()
+        if code:
+            raise RuntimeError(f"it ended with {code}; its last words are above")
 
     async def _said(self) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -63,14 +63,22 @@ class Envhub:
         import uvloop
 
         self._loop = uvloop.new_event_loop()
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._open(sessions, folder))
+        opened = self._loop.create_future()
+        self._closing = asyncio.Event()
+        # one task holds the hub, as its `async with` wants it
+        self._life = self._loop.create_task(self._live(sessions, folder, opened))
+        both = asyncio.wait((opened, self._life), return_when=asyncio.FIRST_COMPLETED)
+        self._loop.run_until_complete(both)
+        if self._life.done():
+            self._life.result()
 
-    async def _open(self, sessions, folder):
+    async def _live(self, sessions, folder, opened):
         import envhub
 
-        self._hub = await envhub.Hub(folder, max_sessions=sessions + 2).__aenter__()
-        self._sessions = [await self._hub.open("native") for _ in range(sessions)]
+        async with envhub.Hub(folder, max_sessions=sessions + 2) as hub:
+            self._sessions = [await hub.open("native") for _ in range(sessions)]
+            opened.set_result(None)
+            await self._closing.wait()
 
     def reset(self):
         self._loop.run_until_complete(self._all(session.reset() for session in self._sessions))
@@ -86,7 +94,8 @@ class Envhub:
         return await asyncio.gather(*calls)
 
     def close(self):
-        self._loop.run_until_complete(self._hub.__aexit__(None, None, None))
+        self._closing.set()
+        self._loop.run_until_complete(self._life)
 
 
 def check(found, steps):
