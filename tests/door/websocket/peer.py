@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
@@ -30,21 +31,29 @@ class Peer:
     Args:
         address: of the server.
         unread: how many bytes its kernel takes before it is read from; None for as it is.
+        secure: for TLS.
     """
 
-    def __init__(self, address: tuple[str, int], unread: int | None = None) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        unread: int | None = None,
+        secure: ssl.SSLContext | None = None,
+    ) -> None:
         self.socket = socket.socket()
         if unread is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, unread)
         self.socket.settimeout(PATIENCE_S)
         self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if secure is not None:
+            self.socket = secure.wrap_socket(self.socket, server_hostname=address[0])
         self._reader = Reader()
         self.closed_with: int | None = None  # the code; CUT for none; None while it is open
 
     def send(self, *parts: bytes) -> None:
         """Send each part by itself. A server that has hung up is heard of when it is read."""
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, ssl.SSLError):
             for part in parts:
                 self.socket.sendall(part)
 
@@ -95,7 +104,7 @@ class Peer:
     def _recv(self) -> bytes:
         try:
             return self.socket.recv(65_536)
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             return b""
 
     def __enter__(self) -> Peer:
@@ -126,17 +135,24 @@ class Talk:
         way: a name of LANES.
         unread: as for a peer.
         more: headers of the handshake.
+        secure: for TLS.
     """
 
     def __init__(
-        self, address: tuple[str, int], way: str, unread: int | None = None, more: str = ""
+        self,
+        address: tuple[str, int],
+        way: str,
+        unread: int | None = None,
+        more: str = "",
+        secure: ssl.SSLContext | None = None,
     ) -> None:
         self.lane = LANES[way]()
         self.opcode = self.lane.opcode
-        self.peer = Peer(address, unread)
+        self.peer = Peer(address, unread, secure)
         self.expected: list[str] = []
         self.answered: list[str] = []
         self.pongs: list[bytes] = []
+        self.sizes: list[int] = []  # of the messages that were heard
         self._parts: list[bytes] = []
         self.peer.send(handshake(self.lane, address, more=more))
         head = self.peer.head()
@@ -193,8 +209,10 @@ class Talk:
         else:
             self._parts.append(heard.data)
             if heard.fin:
-                self.answered += self.lane.answers(b"".join(self._parts))
+                message = b"".join(self._parts)
                 self._parts.clear()
+                self.sizes.append(len(message))
+                self.answered += self.lane.answers(message)
         return True
 
     def close(self) -> int | None:
