@@ -43,6 +43,7 @@ def values(name: str, kind: Any) -> st.SearchStrategy[Any]:
         "reset_options": st.none() | st.lists(st.text(max_size=9), max_size=4).map(tuple),
         "code": st.text(max_size=64),
         "cause": st.text(max_size=64),
+        "method": st.text(max_size=64),
     }
     by_type: dict[Any, st.SearchStrategy[Any]] = {
         bytes: st.binary(max_size=200),
