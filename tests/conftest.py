@@ -49,6 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="a folder of OpenEnv's environments, for tests/differential; see CONTRIBUTING.md",
     )
+    parser.addoption(
+        "--gymnasium",
+        metavar="DIR",
+        help="a checkout of Gymnasium's repository, for tests/ecosystem; see CONTRIBUTING.md",
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

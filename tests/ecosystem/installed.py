@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from tests.serving import ROOT
+
 INSTALL_S = 1200
+TOOLS = ("gymnasium", "numpy", "pytest", "pytest-timeout", "hypothesis", "uv")
 
 
 class NotInstallable(Exception):
@@ -52,6 +57,17 @@ def python_with(*requirements: str, cpu: bool = False) -> Path:
             _install(folder, requirements, cpu=cpu)
             complete.write_text("\n".join(requirements) + "\n")
     return folder / "bin" / "python"
+
+
+def python_with_us(*requirements: str, cpu: bool = False) -> Path:
+    """As `python_with`, also with our versions of all that we and our tests need.
+
+    So a program that has our package beside theirs can run in it, from this checkout.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [line.partition(">")[0] for line in project["dependencies"]] + [*TOOLS]
+    pinned = [f"{name}=={importlib.metadata.version(name)}" for name in names]
+    return python_with(*requirements, *pinned, cpu=cpu)
 
 
 def _install(folder: Path, requirements: tuple[str, ...], *, cpu: bool) -> None:

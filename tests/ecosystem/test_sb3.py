@@ -6,30 +6,26 @@ environment with both, and each of their files is one test here.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.ecosystem.installed import python_or_skip
+from tests.ecosystem.installed import NotInstallable, python_with_us
 from tests.serving import ROOT
 
 pytestmark = pytest.mark.timeout(1800)
 FILES = sorted((Path(__file__).parent / "sb3").glob("test_*.py"))
-SB3 = ("stable-baselines3==2.9.2", "torch==2.13.0+cpu")
-TOOLS = ("gymnasium", "numpy", "pytest", "pytest-timeout", "hypothesis", "uv")
+SB3 = ("stable-baselines3==2.9.2", "torch==2.13.0+cpu", "gymnasium[classic-control]")
 
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """A Python with SB3, and with our versions of all that we and the tests need."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    ours = [line.partition(">")[0] for line in project["dependencies"]] + [*TOOLS]
-    pinned = [f"{name}=={importlib.metadata.version(name)}" for name in ours]
-    return python_or_skip(*SB3, "gymnasium[classic-control]", *pinned, cpu=True)
+    try:
+        return python_with_us(*SB3, cpu=True)
+    except NotInstallable as error:
+        pytest.skip(f"uv could not install {', '.join(SB3)}: {error}")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
