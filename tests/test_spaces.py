@@ -178,6 +178,9 @@ def test_a_schema_has_all_that_the_space_has() -> None:
 class Odd(Space[Any]):
     """A space that nobody knows."""
 
+    def __repr__(self) -> str:
+        return "Odd()"
+
 
 @pytest.mark.parametrize(
     ("space", "where"),
