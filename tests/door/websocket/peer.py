@@ -149,6 +149,7 @@ class Talk:
         self.lane = LANES[way]()
         self.opcode = self.lane.opcode
         self.peer = Peer(address, unread, secure)
+        self._secure = secure
         self.expected: list[str] = []
         self.answered: list[str] = []
         self.pongs: list[bytes] = []
@@ -181,6 +182,12 @@ class Talk:
         """Send each part by itself."""
         for part in parts:
             self.peer.send(part)
+
+    def is_read(self) -> None:
+        """Wait until the server has read what was sent: it has turned to others since."""
+        with Peer(self.peer.socket.getpeername()[:2], secure=self._secure) as other:
+            other.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert other.head().startswith(b"HTTP/1.1 200")
 
     def listen(self, *, pongs: int = 0) -> None:
         """Listen until all that was asked is answered, or the server closes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from itertools import product
 
 from tests.door.websocket.cases.case import bad, each, free, good
@@ -51,7 +52,15 @@ LENGTHS = [
         lambda at: good(
             f"a frame whose first {at} bytes come by themselves",
             "5.2",
-            lambda t: _first(at, frame(t.opcode, t.sized(70_000))),
+            lambda t: _first(t, at),
+        ),
+    ),
+    *each(
+        range(10, 130, 10),
+        lambda size: good(
+            f"a frame whose last {size} bytes are one, if read by themselves",
+            "5.2, 10.3",
+            lambda t: _within(t, size),
         ),
     ),
     good("many messages in one segment", "5.2", lambda t: [b"".join(_twelve(t))]),
@@ -96,8 +105,24 @@ LENGTHS = [
 ]
 
 
-def _first(at: int, data: bytes) -> list[bytes]:
-    return [data[:at], data[at:]]
+def _within(talk: Talk, size: int) -> Iterator[bytes]:
+    """Send a frame in two parts, of which the second looks like a frame of its own."""
+    message = talk.ask("a" * 200)
+    at = len(message) - size
+    mask = bytearray(b"\1\2\3\4")
+    mask[at % 4] = message[at] ^ (0x80 | talk.opcode)
+    mask[(at + 1) % 4] = message[at + 1] ^ (0x80 | (size - 6))
+    whole = frame(talk.opcode, message, mask=bytes(mask))
+    yield whole[:-size]
+    talk.is_read()
+    yield whole[-size:]
+
+
+def _first(talk: Talk, at: int) -> Iterator[bytes]:
+    whole = frame(talk.opcode, talk.sized(70_000))
+    yield whole[:at]
+    talk.is_read()
+    yield whole[at:]
 
 
 def _twelve(talk: Talk) -> list[bytes]:
