@@ -18,7 +18,7 @@ check: lint types test long
 
 # Run the tests; arguments go to pytest.
 test *args:
-    {{python}} -m pytest {{args}}
+    {{python}} -m pytest -n 2 --dist loadfile {{args}}
 
 # The tests that `test` leaves out: benchmarks, kills under load, imitated machines, hostile clients, OpenEnv's folders, Gymnasium's environments, others' clients.
 long *args:

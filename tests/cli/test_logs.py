@@ -71,7 +71,7 @@ async def provoke(address: str) -> None:
     assert (await ask(address, "POST", "/envs/hostile/reset", {}, HEADERS)).status == 500
     async with connect(f"ws://{address}/envs/probe/ws", additional_headers=HEADERS) as socket:
         await say(socket, "reset")
-        (server,) = psutil.Process().children()
+        (server,) = (one for one in psutil.Process().children() if "serve" in one.cmdline())
         for launcher in server.children():  # its worker
             launcher.kill()
         while (

@@ -40,6 +40,7 @@ async def take_down(launched: Launched, tail: Tail, *, hangs: bool) -> None:
         if not gone.is_set() and _kill_zygote(launched):
             await _wait(gone)
         if not gone.is_set():  # it does not go by itself, and an executioner may need a while
+            tail.stop()  # the pipe is closed in there
             await asyncio.to_thread(launched.kill)
     finally:
         loop.remove_reader(ended)
