@@ -37,13 +37,14 @@ def opened(
         hear: told of every message.
         has_room: told when the server reads again.
         cut: told when the connection is no more.
-        settings: of `websockets.asyncio.client.connect`.
+        settings: of `websockets.asyncio.client.connect`, `max_size` among them.
 
     Raises: as that.
     """
+    longest = settings["max_size"]
 
     def made(protocol: ClientProtocol, **options: Any) -> Direct:
-        return Direct(protocol, hear, has_room, cut, **options)
+        return Direct(protocol, hear, has_room, cut, longest, **options)
 
     connecting: Any = connect  # takes whatever makes one, too
     found: Awaitable[Direct] = connecting(url, create_connection=made, **settings)
@@ -62,14 +63,17 @@ class Direct(ClientConnection):
         hear: Callable[[str | bytes], None],
         has_room: Callable[[], None],
         cut: Callable[[], None],
+        longest: int,
         **options: Any,
     ) -> None:
         super().__init__(protocol, **options)
         self._hear = hear
         self._has_room = has_room
         self._cut = cut
+        self._longest = longest
         self._left = _UNKNOWN  # bytes that have come and are not in a frame yet
         self._parts: list[Frame] = []  # of a message that is under way
+        self._is_broken = False  # a text was none; what came behind it is not heard
         self._masks = b""
         self.is_full = False
 
@@ -89,7 +93,12 @@ class Direct(ClientConnection):
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
-        if not self._left and not self._parts and self.protocol.state is OPEN:
+        if (
+            not self._left
+            and not self._parts
+            and len(data) <= self._longest
+            and self.protocol.state is OPEN
+        ):
             message = websocket.read(data, masked=False)
             if message is not None:
                 self._hear(message)
@@ -111,14 +120,16 @@ class Direct(ClientConnection):
             super().process_event(event)
             return
         self._parts.append(event)
-        if event.fin:
+        if event.fin and not self._is_broken:
             parts, self._parts = self._parts, []
             data = b"".join(part.data for part in parts)
             try:
                 message = data.decode() if parts[0].opcode is Opcode.TEXT else data
             except UnicodeDecodeError:
+                self._is_broken = True
                 self.protocol.fail(CloseCode.INVALID_DATA)
                 self.transport.write(b"".join(self.protocol.data_to_send()))
+                self.transport.close()
                 return
             self._hear(message)
 

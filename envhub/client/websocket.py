@@ -186,6 +186,8 @@ class EnvClient(_Dialogue):
             except (*speech.NO_CONNECTION, WebSocketException) as error:
                 raise self._gone(error) from None
             self._lost = False
+            if len(self._unasked) == _MOST_UNASKED:  # it has not even waited for us
+                self._socket.transport.abort()
         return self
 
     async def reset(self, **options: Any) -> StepResult:
