@@ -71,7 +71,12 @@ async def provoke(address: str) -> None:
     assert (await ask(address, "POST", "/envs/hostile/reset", {}, HEADERS)).status == 500
     async with connect(f"ws://{address}/envs/probe/ws", additional_headers=HEADERS) as socket:
         await say(socket, "reset")
-        (server,) = (one for one in psutil.Process().children() if "serve" in one.cmdline())
+        port = int(address.rpartition(":")[2])
+        (server,) = (
+            one
+            for one in psutil.Process().children()
+            if any(at.laddr and at.laddr.port == port for at in one.net_connections())
+        )
         for launcher in server.children():  # its worker
             launcher.kill()
         while (
