@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -106,17 +107,18 @@ async def contender(
     line: list[str], variables: Mapping[str, str] | None = None, *, pauses: bool = True
 ) -> AsyncIterator[Contender]:
     """Hold a program that says a line of JSON when it is ready, and after each burst."""
-    process = await asyncio.create_subprocess_exec(
-        *line,
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(variables or {})},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    found = Contender(process, pauses=pauses)
-    try:
-        await found.started()
-        yield found
-    finally:
-        await found.end()
+    with tempfile.TemporaryDirectory() as place:  # PufferLib leaves a link where it runs
+        process = await asyncio.create_subprocess_exec(
+            *line,
+            cwd=place,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(variables or {})},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        found = Contender(process, pauses=pauses)
+        try:
+            await found.started()
+            yield found
+        finally:
+            await found.end()
