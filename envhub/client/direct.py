@@ -15,12 +15,11 @@ from websockets.client import ClientProtocol
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import OPEN, Event
 
+from envhub.client.frames import Frames
 from envhub.wire import websocket
 
 _MASKS_BYTES = 4096  # drawn at once: asking the kernel for four bytes costs as much
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
-_HEADERS_END = b"\r\n\r\n"
-_UNKNOWN = 1 << 62  # bytes of a frame that is not here yet; then the library reads everything
 
 
 def opened(
@@ -44,7 +43,10 @@ def opened(
     longest = settings["max_size"]
 
     def made(protocol: ClientProtocol, **options: Any) -> Direct:
-        return Direct(protocol, hear, has_room, cut, longest, **options)
+        frames = Frames(
+            protocol.uri, subprotocols=settings.get("subprotocols"), max_size=longest
+        )
+        return Direct(frames, hear, has_room, cut, longest, **options)
 
     connecting: Any = connect  # takes whatever makes one, too
     found: Awaitable[Direct] = connecting(url, create_connection=made, **settings)
@@ -59,7 +61,7 @@ class Direct(ClientConnection):
 
     def __init__(
         self,
-        protocol: ClientProtocol,
+        protocol: Frames,
         hear: Callable[[str | bytes], None],
         has_room: Callable[[], None],
         cut: Callable[[], None],
@@ -67,11 +69,11 @@ class Direct(ClientConnection):
         **options: Any,
     ) -> None:
         super().__init__(protocol, **options)
+        self._frames = protocol
         self._hear = hear
         self._has_room = has_room
         self._cut = cut
         self._longest = longest
-        self._left = _UNKNOWN  # bytes that have come and are not in a frame yet
         self._parts: list[Frame] = []  # of a message that is under way
         self._is_broken = False  # a text was none; what came behind it is not heard
         self._masks = b""
@@ -94,29 +96,19 @@ class Direct(ClientConnection):
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
         if (
-            not self._left
-            and not self._parts
-            and len(data) <= self._longest
+            len(data) <= self._longest
+            and self._frames.is_between
             and self.protocol.state is OPEN
         ):
             message = websocket.read(data, masked=False)
             if message is not None:
                 self._hear(message)
                 return
-        if self.response is not None:
-            self._left += len(data)
         super().data_received(data)
-        if self._left >= _UNKNOWN and self.response is not None and data.endswith(_HEADERS_END):
-            self._left = 0  # the handshake is here, and nothing after it
 
     def process_event(self, event: Event) -> None:
         """Take a frame that the library has read."""
-        if not isinstance(event, Frame):
-            super().process_event(event)
-            return
-        size = len(event.data)
-        self._left -= size + (2 if size < 126 else 4 if size < 65_536 else 10)
-        if event.opcode not in _DATA:
+        if not isinstance(event, Frame) or event.opcode not in _DATA:
             super().process_event(event)
             return
         self._parts.append(event)

@@ -1,4 +1,4 @@
-"""The frame that nearly every message is, without the library that reads all others. Pure.
+"""The frame that nearly every message is, without the library that reads all others. No I/O.
 
 RFC 6455, 5.2. A whole message in one frame, in one read, with its length in as few bytes as do:
 what is anything else, or may be, is None here, and the library's to judge. That spares a step
@@ -6,6 +6,9 @@ more than half of what a WebSocket costs it.
 """
 
 from __future__ import annotations
+
+from websockets.frames import CTRL_OPCODES, Frame
+from websockets.protocol import CONNECTING, Protocol
 
 try:
     from websockets.speedups import apply_mask
@@ -16,6 +19,35 @@ _TEXT, _BINARY = 0x81, 0x82  # final, no reserved bits
 _SHORT, _MIDDLE, _LONG = 125, 126, 127  # up to the first; then a mark, and 2 or 8 bytes
 _MIDDLE_MOST = 0xFFFF
 _MASKED = 0x80
+
+
+class Between(Protocol):
+    """The library's half of either side, which also knows whether a message is under way.
+
+    Attributes:
+        left: bytes that came after the handshake and are not in a frame yet.
+    """
+
+    left = 0
+    _is_partial = False  # of a message some frames have come, and not all
+
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing of a message has come that is not all there."""
+        return self.left == 0 and not self._is_partial
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        """Take what has come."""
+        if self.state is not CONNECTING:
+            self.left += len(data)
+        super().receive_data(data)
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a frame. What is left is looked at: its head may be longer than it need be."""
+        self.left = len(self.reader.buffer)
+        if frame.opcode not in CTRL_OPCODES:
+            self._is_partial = not frame.fin
+        super().recv_frame(frame)
 
 
 def read(data: bytes, *, masked: bool) -> str | bytes | None:

@@ -12,14 +12,14 @@ import time
 from collections import deque
 from typing import Any
 
-from websockets.client import ClientProtocol
 from websockets.exceptions import WebSocketException
-from websockets.frames import Frame, Opcode
+from websockets.frames import Opcode
 from websockets.protocol import CONNECTING, OPEN
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from envhub.client import speech
+from envhub.client.frames import Frames
 from envhub.client.native.address import Address, refusal
 from envhub.client.native.line import MAX_REPLY_BYTES, NOT_AGAIN
 from envhub.errors import RemoteProtocolError
@@ -31,29 +31,6 @@ _SEND_S = 60.0  # a hub that takes nothing for so long is as good as gone
 
 class Cut(ConnectionError):
     """The connection has ended."""
-
-
-class _Frames(ClientProtocol):
-    """The library's half, which also knows whether it is in the middle of something."""
-
-    left = 0  # bytes that came and are not in a frame yet
-    is_partial = False  # of a message some frames have come, and not all
-
-    @property
-    def is_between(self) -> bool:
-        return self.left == 0 and not self.is_partial
-
-    def receive_data(self, data: bytes | bytearray) -> None:
-        if self.state is not CONNECTING:
-            self.left += len(data)
-        super().receive_data(data)
-
-    def recv_frame(self, frame: Frame) -> None:
-        size = len(frame.data)
-        self.left -= size + (2 if size < 126 else 4 if size < 2**16 else 10)
-        if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-            self.is_partial = not frame.fin
-        super().recv_frame(frame)
 
 
 class Dialled:
@@ -68,7 +45,7 @@ class Dialled:
     """
 
     def __init__(self, address: Address) -> None:
-        self._protocol = _Frames(
+        self._protocol = Frames(
             parse_uri(address.url),
             subprotocols=[Subprotocol(native.VERSION)],
             max_size=MAX_REPLY_BYTES,

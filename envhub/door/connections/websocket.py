@@ -233,7 +233,7 @@ class _Events:
         self.put_nowait = take
 
 
-class _Frames(ServerProtocol):
+class _Frames(websocket.Between, ServerProtocol):
     """A WebSocket's frames, of which a message, a second and a read have not too many.
 
     Nothing is compressed, so that no frame is longer than it came.
@@ -246,13 +246,6 @@ class _Frames(ServerProtocol):
         self.messages = 0
         self._fragments = 0  # of the message that is under way
         self._at_once = 0
-        self._is_shaken = False
-        self._left = 0  # bytes that came and are not in a frame yet
-
-    @property
-    def is_between(self) -> bool:
-        """Whether nothing of a message has come that is not all there."""
-        return self._left <= 0 and self._fragments == 0
 
     def accept(self, request: Request) -> Response:
         response = super().accept(request)
@@ -261,14 +254,10 @@ class _Frames(ServerProtocol):
         return response
 
     def receive_data(self, data: bytes | bytearray) -> None:
-        if self._is_shaken:
-            self._left += len(data)
-        self._is_shaken = True  # the first is the handshake, whole
         self._at_once = 0
         super().receive_data(data)
 
     def recv_frame(self, frame: Frame) -> None:
-        self._left = len(self.reader.buffer)  # its head may have been longer than it need be
         self._at_once += 1
         if self._at_once > self._bounds.frames_at_once:
             raise ProtocolError("too many frames")
