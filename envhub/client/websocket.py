@@ -162,7 +162,8 @@ class EnvClient(_Dialogue):
     def new_session(self) -> Self:
         """Return a client of another session at the same server."""
         other = self.__class__.__new__(self.__class__)
-        other.__dict__.update(self.__dict__, _socket=None, _lost=False, _provider=None)
+        other.__dict__.update(self.__dict__, _socket=None, _reply=None, _unasked=[])
+        other._lost, other._provider = False, None
         other.base_url = self._address()
         return other
 
@@ -247,6 +248,8 @@ class EnvClient(_Dialogue):
         self._check_episode(kind)
         frame = speech.request(kind, data)
         await self.connect()
+        if self._reply is not None and not self._reply.done():
+            raise UsageError("a call has no reply yet", hint="new_session() gives another")
         connection, loop = self._socket, asyncio.get_running_loop()
         assert connection is not None
         self._reply = reply = loop.create_future()

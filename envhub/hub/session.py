@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -11,9 +9,10 @@ from typing import Any
 import anyio
 
 from envhub.batch import Outcome
-from envhub.errors import EnvhubError, RemoteProtocolError, SessionClosed, WorkerStartFailed
+from envhub.errors import EnvhubError, RemoteProtocolError, SessionClosed
 from envhub.hub.accounts.meter import Meter
 from envhub.hub.calls.conversation import Conversation
+from envhub.hub.calls.later import Done, Later
 from envhub.hub.environments import caps
 from envhub.hub.environments.manifest import Manifest
 from envhub.hub.places.place import Place
@@ -39,9 +38,7 @@ from envhub.wire.messages import (
     StateRead,
     Step,
 )
-from envhub_sandbox import Receipt, SandboxError
-
-_log = logging.getLogger(__name__)
+from envhub_sandbox import Receipt
 
 
 class Session:
@@ -62,7 +59,7 @@ class Session:
         place.on_close(self.aclose)
         place.tenure.opened()
         self._described: Described | None = None
-        self._begun: set[asyncio.Task[None]] = set()
+        self._later = Later(f"a step of {self.manifest.name}")
 
     @property
     def _process(self) -> SessionProcess | None:
@@ -182,7 +179,7 @@ class Session:
     def begin_step_raw(
         self,
         action: bytes,
-        done: Callable[[Observed | EnvhubError], None],
+        done: Done,
         form: Form = "msgpack",
     ) -> None:
         """Begin a step, and have `done` told, once, of what it comes to, in encoded form."""
@@ -198,24 +195,7 @@ class Session:
                 done(error)
 
         if not self._conversation.begin("step", lambda op: Step(op, form, action), take):
-            later = self._step_later(action, done, form)
-            task = asyncio.get_running_loop().create_task(later)
-            self._begun.add(task)
-            task.add_done_callback(self._begun.discard)
-
-    async def _step_later(
-        self, action: bytes, done: Callable[[Observed | EnvhubError], None], form: Form
-    ) -> None:
-        try:
-            outcome: Observed | EnvhubError = await self.step_raw(action, form)
-        except EnvhubError as error:
-            outcome = error
-        except SandboxError as error:  # no other process can be had
-            outcome = WorkerStartFailed(str(error), hint=error.hint)
-        except Exception:
-            _log.exception("a bug in envhub: a step of %s", self.manifest.name)
-            outcome = EnvhubError("a bug in envhub")
-        done(outcome)
+            self._later.begin(self.step_raw(action, form), done)
 
     async def stream(self, action: Any) -> AsyncGenerator[StepResult, None]:
         """Take one action and yield each part of it as it is made; the last is the result.

@@ -20,6 +20,7 @@ from envhub.wire.vector import Autoreset, Count, Seeds
 
 VERSION = "envhub.v1"  # the WebSocket's subprotocol
 MAX_FRAME_BYTES = 16 * 1024 * 1024  # of a client's frame
+MOST_CARRIED_BYTES = MAX_FRAME_BYTES - 1024  # by one request; the rest of its frame
 MAX_REQUESTS = 8192  # in one frame
 MAX_GROUP = 1023
 WINDOW = 16  # numbered requests of a session that may be without an acknowledged reply
@@ -321,8 +322,7 @@ class Failed(Message, frozen=True):
 
 
 Numbered = Reset | Step | Continue | State | Describe | Gather | Ask
-# for isinstance, the likeliest first
-NUMBERED = (Step, Reset, Continue, State, Describe, Gather, Ask)
+NUMBERED = (Step, Reset, Continue, State, Describe, Gather, Ask)  # the likeliest first
 Request = Open | Resume | Numbered | Cancel | Bill | Close
 Answer = Observed | Finished | Read | Described | Gathered | Failed  # to a numbered request
 Reply = Opened | Process | Answer | Billed | Closed

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.msgpack import Decoder
 
-from envhub.errors import RemoteProtocolError
+from envhub.errors import RemoteProtocolError, UsageError
 from envhub.wire.messages import Close, Closed, Failed, Message, Op, Text
 
 Autoreset = Literal["next_step", "same_step", "disabled"]
@@ -335,6 +335,28 @@ def are_alike(one: Gathered, other: Gathered) -> bool:
         encode_space(a) == encode_space(b)
         for a, b in ((one.action, other.action), (one.observation, other.observation))
     )
+
+
+def check_alike(before: Gathered | None, found: Gathered) -> None:
+    """Hold a fresh process to what the one before it had, if there was one.
+
+    Raises:
+        UsageError: it has other spaces.
+    """
+    if before is not None and not are_alike(before, found):
+        raise UsageError("cannot be vectorised: another process has other spaces")
+
+
+def laid_out(gathered: Gathered, count: int, *, most_bytes: int) -> Layout:
+    """As `lay_out`, for whoever has asked for the environments.
+
+    Raises:
+        UsageError: there is no such memory.
+    """
+    try:
+        return lay_out(gathered.action, gathered.observation, count, most_bytes=most_bytes)
+    except RemoteProtocolError as error:
+        raise UsageError(f"cannot be vectorised: {error}") from None
 
 
 def mapping(value: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
 
 from envhub import EnvClient
-from envhub.errors import WorkerLost
+from envhub.errors import UsageError, WorkerLost
 
 REPLY = '{"type":"observation","data":{"observation":{"said":"é"},"reward":1.0,"done":false}}'
 Play = Callable[[ServerConnection], Awaitable[None]]
@@ -119,3 +119,35 @@ async def test_why_there_is_no_session_is_told_by_the_first_call() -> None:
             await client.reset()
 
     assert type(found.value).__name__ == "CapacityError"
+
+
+async def test_one_call_at_a_time_and_each_session_hears_its_own() -> None:
+    """The second of two calls would be given the reply to the first."""
+    asked, answered = anyio.Event(), anyio.Event()
+    count = 0
+
+    async def play(connection: ServerConnection) -> None:
+        nonlocal count
+        count += 1
+        if count == 1:
+            await connection.recv()
+            asked.set()
+            await answered.wait()
+            await connection.send(REPLY)
+        else:
+            await connection.send(REPLY.replace("é", "unasked"))
+
+    async with client_of(play) as client, anyio.create_task_group() as group:
+        said: list[Any] = []
+
+        async def reset() -> None:
+            said.append((await client.reset()).observation.said)
+
+        group.start_soon(reset)
+        await asked.wait()
+        with pytest.raises(UsageError, match="no reply yet"):
+            await client.reset()
+        async with client.new_session() as other:
+            said.append((await other.reset()).observation.said)
+        answered.set()
+    assert said == ["unasked", "é"]

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 import envhub
-from envhub.client.native import channel
+from envhub.client.native import bounds
 from envhub.errors import ConnectionLost, InvalidAction, RemoteProtocolError
 from envhub.wire import native
 from tests.protocol.proxy import cutting
@@ -129,7 +129,7 @@ async def test_a_hub_that_never_tells_a_bill_is_not_waited_for(
     def answer(request: native.Request, _: ServerConnection) -> Said:
         return [opened(request)] if isinstance(request, native.Open) else []
 
-    monkeypatch.setattr(channel, "_MARGIN_S", 0.1)
+    monkeypatch.setattr(bounds, "MARGIN_S", 0.1)
     async with pretending(answer) as url, envhub.connect(url) as hub:
         env = await hub.open("echo")
         with pytest.raises(ConnectionLost):

@@ -13,16 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from envhub.client.native import bounds
 from envhub.client.native.line import Line
 from envhub.errors import ConnectionLost, EnvhubError, SessionClosed
 from envhub.results import Bill
 from envhub.wire import calls, native
 from envhub.wire.failures import exception
-
-_MARGIN_S = 30.0  # beyond the hub's own deadline for a call
-_CLOSE_S = 5.0  # likewise, for one that nobody misses
-_LONGEST_S = 24 * 3600.0  # where the hub says nothing sensible of a deadline
-_OPEN_S = 600.0  # for a place in the hub's queue, and a worker's start
 
 Done = Callable[["native.Answer | EnvhubError"], None]
 Making = Callable[[int, int, int], native.Numbered]  # of channel, number, and acked
@@ -85,10 +81,12 @@ class Channel:
         """
         try:
             self._line.send(self._open())
-            async with asyncio.timeout(_OPEN_S):
+            async with asyncio.timeout(bounds.OPEN_S):
                 self.opened = await self._opening
         except TimeoutError:
-            raise ConnectionLost(f"the hub opened no session within {_OPEN_S:g} s") from None
+            raise ConnectionLost(
+                f"the hub opened no session within {bounds.OPEN_S:g} s"
+            ) from None
         finally:
             if self.opened is None:
                 self._line.unsubscribe(self._number)
@@ -116,7 +114,7 @@ class Channel:
             else:
                 future.set_result(answer)
 
-        await self._wait_for_room(self._allowed_s(stage))
+        await self._wait_for_room(bounds.allowed_s(self.opened, stage))
         call = self._begin(stage, making, take)
         try:
             return await future
@@ -144,7 +142,7 @@ class Channel:
             told: asyncio.Future[None] = self._loop.create_future()
             self._line.send(native.Bill(self._number))
             self._billing.append(told)
-            await _within(told, _MARGIN_S)
+            await _within(told, bounds.MARGIN_S)
         return self._bill
 
     async def close(self) -> None:
@@ -157,7 +155,9 @@ class Channel:
             try:
                 self._line.send(native.Bill(self._number))
                 self._line.send(native.Close(self._number))
-                async with asyncio.timeout(self._allowed_s("close", _CLOSE_S)):
+                async with asyncio.timeout(
+                    bounds.allowed_s(self.opened, "close", bounds.CLOSE_S)
+                ):
                     await self._ended.wait()
             except (EnvhubError, TimeoutError):
                 pass  # the hub closes it when it has not heard from us for a while
@@ -174,7 +174,7 @@ class Channel:
         op = self._op + 1
         if op - self._acked > native.WINDOW:
             raise ConnectionLost(f"{native.WINDOW} calls have no answer yet")
-        until = time.monotonic() + self._allowed_s(stage)
+        until = time.monotonic() + bounds.allowed_s(self.opened, stage)
         call = _Call(making(self._number, op, self._acked), done, until)
         self._line.send(call.request)
         self._op = op
@@ -189,11 +189,6 @@ class Channel:
             answered: asyncio.Future[None] = self._loop.create_future()
             self._pausing.append(answered)
             await _within(answered, until - time.monotonic())
-
-    def _allowed_s(self, stage: str, margin_s: float = _MARGIN_S) -> float:
-        """Return how long to wait for an answer: what the hub says it may take, and more."""
-        told = self.opened.limits.get(f"{stage}_s", 0.0) if self.opened is not None else 0.0
-        return (told if 0 < told < _LONGEST_S else _LONGEST_S) + margin_s
 
     def _stop(self, call: _Call) -> None:
         call.cancelled = True

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, TypeVar
 
+from envhub.client.native import bounds
 from envhub.client.native.line import MAX_REPLY_BYTES
 from envhub.client.native.threadline import ThreadLine
 from envhub.errors import (
@@ -43,11 +44,6 @@ from envhub.wire.vector import (
 )
 
 _HARMLESS = (EnvironmentFailed, InvalidAction, InvalidOption, UsageError, CapacityError)
-_MARGIN_S = 30.0  # beyond the hub's own deadline for a call
-_LONGEST_S = 24 * 3600.0  # where the hub says nothing sensible of a deadline
-_OPEN_S = 600.0  # for a place in the hub's queue, and a worker's start
-_CLOSE_S = 5.0
-_MOST_BYTES = native.MAX_FRAME_BYTES - 1024  # the rest of its frame
 R = TypeVar("R")
 
 
@@ -110,7 +106,7 @@ class RemoteMember:
         self._opened = self._over = self._process = None
         self._op = 0
         opening = native.Open(self._number, self._key, self._name)
-        self.line.exchange([opening], lambda: bool(self._opened or self._over), _OPEN_S)
+        self.line.exchange([opening], lambda: bool(self._opened or self._over), bounds.OPEN_S)
         if self._over is not None:
             raise self._over
 
@@ -159,8 +155,7 @@ class RemoteMember:
         self._turn = asked.turn if isinstance(asked, StepBatch | ResetBatch) else 0
         self._unsaid = self._request = self._said(asked, self._op + 1, self._op)
         self._op += 1
-        told = self._opened.limits.get(f"{stage}_s", 0.0) if self._opened is not None else 0.0
-        self._allowed_s = (told if 0 < told < _LONGEST_S else _LONGEST_S) + _MARGIN_S
+        self._allowed_s = bounds.allowed_s(self._opened, stage)
         self.is_pending, self.outcome = True, None
 
     def _said(self, asked: Request | VectorRequest, op: int, acked: int) -> native.Numbered:
@@ -172,11 +167,11 @@ class RemoteMember:
             case ResetBatch(seeds=seeds, options=options):
                 todo = self._part(self._places.todo)
                 given = blobs.encode(blobs.Resets(todo, tuple(seeds), options))
-                return native.Reset(*of, _checked(given))
+                return native.Reset(*of, bounds.checked(given))
             case Ask(name=name, given=given, assign=assign):
-                return native.Ask(*of, name, _checked(given), assign)
+                return native.Ask(*of, name, bounds.checked(given), assign)
             case Gather(count=count, options=options):
-                given = _checked(options)
+                given = bounds.checked(options)
                 return native.Gather(*of, count, self.autoreset, given, self.whole, self._seeds)
         raise UsageError(f"`{type(asked).__name__}` is not for processes elsewhere")
 
@@ -334,14 +329,8 @@ class RemoteMember:
             EnvhubError: the environments could not be made.
         """
         before, gathered = self.gathered, self.result(Gathered)
-        if before is not None and not vector.are_alike(before, gathered):
-            raise UsageError("cannot be vectorised: another process has other spaces")
-        try:
-            layout = vector.lay_out(
-                gathered.action, gathered.observation, self.count, most_bytes=MAX_REPLY_BYTES
-            )
-        except RemoteProtocolError as error:
-            raise UsageError(f"cannot be vectorised: {error}") from None
+        vector.check_alike(before, gathered)
+        layout = vector.laid_out(gathered, self.count, most_bytes=MAX_REPLY_BYTES)
         self.gathered, self._layout, self._placed = gathered, layout, blobs.Places(layout)
         self.memory = mmap.mmap(-1, layout.size_bytes)
         self._is_live = True
@@ -371,10 +360,4 @@ class RemoteMember:
                 self.line.leave(self._number, self._key)
             elif self._over is None:
                 closing = native.Close(self._number)
-                self.line.exchange([closing], lambda: self._over is not None, _CLOSE_S)
-
-
-def _checked(data: bytes) -> bytes:
-    if len(data) > _MOST_BYTES:
-        raise InvalidOption(f"options of {len(data)} bytes are over {_MOST_BYTES}")
-    return data
+                self.line.exchange([closing], lambda: self._over is not None, bounds.CLOSE_S)

@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from envhub.client.native import bounds
 from envhub.client.native.channel import Channel, Making
 from envhub.client.native.line import Line
 from envhub.errors import (
     EnvhubError,
     InvalidAction,
-    InvalidOption,
     RemoteProtocolError,
     SessionClosed,
     SessionLost,
@@ -22,8 +22,6 @@ from envhub.wire import calls, native
 
 if TYPE_CHECKING:
     from envhub_sandbox import Receipt
-
-_MOST_BYTES = native.MAX_FRAME_BYTES - 1024  # the rest of its frame
 
 
 class RemoteSession:
@@ -98,9 +96,7 @@ class RemoteSession:
         self, seed: int | None = None, *, episode_id: str | None = None, **options: Any
     ) -> StepResult:
         """Begin an episode. Arguments and errors are those of `Session.reset`."""
-        data = calls.options(seed, episode_id, options)
-        if len(data) > _MOST_BYTES:
-            raise InvalidOption(f"options of {len(data)} bytes are over {_MOST_BYTES}")
+        data = bounds.checked(calls.options(seed, episode_id, options))
         async with self._lock:
             if isinstance(self._channel.over, SessionLost) and not self._closed:
                 channel = Channel(self._line, self._environment)
@@ -190,6 +186,7 @@ class RemoteSession:
 
 def _step(action: Any, *, stream: bool = False) -> Making:
     data = calls.action(action)
-    if len(data) > _MOST_BYTES:
-        raise InvalidAction(f"an action of {len(data)} bytes is over {_MOST_BYTES}")
+    if len(data) > native.MOST_CARRIED_BYTES:
+        most = native.MOST_CARRIED_BYTES
+        raise InvalidAction(f"an action of {len(data)} bytes is over {most}")
     return lambda channel, op, acked: native.Step(channel, op, acked, data, stream)

@@ -17,6 +17,7 @@ from envhub.errors import RemoteProtocolError
 from envhub.hub.calls.exchange import Exchange
 from envhub.hub.calls.tenure import Deadline
 from envhub.hub.workers.pool import Lease
+from envhub.hub.workers.process import SessionProcess
 from envhub.wire.lifecycle import State
 from envhub.wire.messages import Reply, Request
 from envhub_sandbox import Verdict
@@ -104,7 +105,7 @@ class Poll:
                 self._lock.acquire()
                 self._lock.release()
         if reply is None:
-            self._read_output()
+            take_output(self.process, self._exchange)
             exchange.ended()
             raise exchange.loss(verdict(self._lease))
         return reply
@@ -168,10 +169,10 @@ class Poll:
                     reply = self._receive()
                     if reply is not None:
                         if len(ready) > 1:
-                            self._read_output()
+                            take_output(self.process, self._exchange)
                         return reply
                 elif descriptor == process.output:
-                    if not self._read_output():
+                    if not take_output(self.process, self._exchange):
                         self._poller.unregister(descriptor)
                 else:
                     ended = True
@@ -228,14 +229,15 @@ class Poll:
             self._hears = False
             self._poller.unregister(self._channel)
 
-    def _read_output(self) -> bool:
-        """Take what was printed; False when nothing can come any more."""
-        try:
-            data = os.read(self.process.output, _READ_BYTES)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        if data and (passed := self._exchange.printed(data)):
-            self.process.kill("output_limit", passed)
-        return bool(data)
+
+def take_output(process: SessionProcess, exchange: Exchange) -> bool:
+    """Take what a process has printed; False when nothing can come any more."""
+    try:
+        data = os.read(process.output, _READ_BYTES)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    if data and (passed := exchange.printed(data)):
+        process.kill("output_limit", passed)
+    return bool(data)

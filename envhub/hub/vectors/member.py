@@ -21,11 +21,11 @@ from envhub.errors import (
     HubForked,
     RemoteProtocolError,
     SessionClosed,
-    UsageError,
     WorkerError,
 )
 from envhub.hub.background import BackgroundHub
 from envhub.hub.calls.exchange import Exchange
+from envhub.hub.calls.polling import take_output
 from envhub.hub.calls.tenure import Deadline
 from envhub.hub.places.place import Place
 from envhub.hub.vectors import memory
@@ -233,15 +233,7 @@ class Member:
 
     def read_output(self) -> bool:
         """Take what was printed; False when nothing can come any more."""
-        try:
-            data = os.read(self.process.output, _READ_BYTES)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        if data and (passed := self._exchange.printed(data)):
-            self.process.kill("output_limit", passed)
-        return bool(data)
+        return take_output(self.process, self._exchange)
 
     def ended(self) -> None:
         """Note that the process has ended: so has the call, if it was not answered before."""
@@ -320,15 +312,9 @@ class Member:
             EnvhubError: the environments could not be made.
         """
         before, gathered = self.gathered, self.result(Gathered)
-        if before is not None and not vector.are_alike(before, gathered):
-            raise UsageError("cannot be vectorised: another process has other spaces")
+        vector.check_alike(before, gathered)
         most = self._limits.session_memory_bytes or memory.MOST_BYTES
-        try:
-            layout = vector.lay_out(
-                gathered.action, gathered.observation, self.count, most_bytes=most
-            )
-        except RemoteProtocolError as error:
-            raise UsageError(f"cannot be vectorised: {error}") from None
+        layout = vector.laid_out(gathered, self.count, most_bytes=most)
         self.gathered, self.layout = gathered, layout
         mode, episode_s = self.autoreset, self._place.pool.manifest.deadlines.episode_s
         with memory.shared(layout.size_bytes) as (self._sharing, handed):

@@ -7,8 +7,6 @@ from the spaces, and nothing else is taken from either side.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import math
 import mmap
 import time
@@ -22,9 +20,9 @@ from envhub.errors import (
     RemoteProtocolError,
     ResetNeeded,
     UsageError,
-    WorkerStartFailed,
 )
 from envhub.hub.calls.conversation import Conversation
+from envhub.hub.calls.later import Done, Later
 from envhub.hub.places.place import Place
 from envhub.hub.vectors import memory
 from envhub.hub.workers.pool import Lease
@@ -47,13 +45,9 @@ from envhub.wire.vector import (
     VectorReply,
     VectorRequest,
 )
-from envhub_sandbox import SandboxError
 
 _NO_OPTIONS = b"\x80"  # a map of none
-_MOST_BYTES = native.MAX_FRAME_BYTES - 1024  # of a client's frame
-_log = logging.getLogger(__name__)
 Made = tuple[bytes, bytes, bytes, str | None]
-Done = Callable[[Observed | EnvhubError], None]
 
 
 def _step(op: int) -> StepBatch:
@@ -98,7 +92,7 @@ class Relay:
         self._now: _Shared | None = None
         self._wanted: native.Gather | None = None  # by its caller, the last time
         self._found: Gathered | None = None  # likewise
-        self._begun: set[asyncio.Task[None]] = set()
+        self._later = Later("a batch")
 
     async def gather(self, request: native.Gather) -> Made:
         """Make the environments, in a fresh process; return what they are.
@@ -160,20 +154,14 @@ class Relay:
             if link.alive and not now.lease.process.has_ended:
                 return
             await conversation.renew()
-        if not vector.are_alike(await self._gathered(wanted, [None] * len(todo)), before):
-            raise UsageError("cannot be vectorised: another process has other spaces")
+        vector.check_alike(before, await self._gathered(wanted, [None] * len(todo)))
 
     def _layout(self, gathered: Gathered, count: int) -> Layout:
         most = self._limits.session_memory_bytes or memory.MOST_BYTES
-        try:
-            layout = vector.lay_out(
-                gathered.action, gathered.observation, count, most_bytes=most
-            )
-        except RemoteProtocolError as error:
-            raise UsageError(f"cannot be vectorised: {error}") from None
+        layout = vector.laid_out(gathered, count, most_bytes=most)
         places = blobs.Places(layout)
         for what, part, allowed in (
-            ("actions", places.request, _MOST_BYTES),
+            ("actions", places.request, native.MOST_CARRIED_BYTES),
             ("observations", places.reply, self._limits.frame_bytes),
         ):
             if part.stop - part.start > allowed:
@@ -227,7 +215,7 @@ class Relay:
         """Begin that, and have `done` told, once, of what it comes to."""
         now, since = self._now, time.monotonic()
         if now is None:
-            self._later(action, done)
+            self._later.begin(self.step_raw(action), done)
             return
         try:
             todo = self._put(action)
@@ -243,24 +231,7 @@ class Relay:
 
         conversation = self._conversation
         if conversation.lease is not now.lease or not conversation.begin("step", _step, take):
-            self._later(action, done)
-
-    def _later(self, action: bytes, done: Done) -> None:
-        task = asyncio.get_running_loop().create_task(self._step_later(action, done))
-        self._begun.add(task)
-        task.add_done_callback(self._begun.discard)
-
-    async def _step_later(self, action: bytes, done: Done) -> None:
-        try:
-            outcome: Observed | EnvhubError = await self.step_raw(action)
-        except EnvhubError as error:
-            outcome = error
-        except SandboxError as error:  # no other process can be had
-            outcome = WorkerStartFailed(str(error), hint=error.hint)
-        except Exception:
-            _log.exception("a bug in envhub: a batch")
-            outcome = EnvhubError("a bug in envhub")
-        done(outcome)
+            self._later.begin(self.step_raw(action), done)
 
     async def ask_raw(self, request: native.Ask) -> bytes:
         """Read an attribute of each environment, call it or set it; encoded. As `vector.Ask`.

@@ -46,11 +46,6 @@ def wait(members: Sequence[Member], least: int) -> None:
         raise
 
 
-def wait_one(member: Member) -> None:
-    """Wait for the outcome of one call."""
-    wait((member,), 1)
-
-
 def _one_by_one(pending: list[Member]) -> list[Member]:
     """Wait for each of those that take no time worth mentioning; return the others.
 
