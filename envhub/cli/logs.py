@@ -12,6 +12,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +27,8 @@ LEVELS = ("debug", "info", "warning", "error")
 _STDERR = 2
 _LONGEST_CHARS = 2000  # of one field
 _WAITING = 10_000  # lines
+_AT_ONCE = 16  # lines; a pipe takes them whole, as a rule
+_PAUSE_S = 0.01  # or each of many lines would wake the thread that writes it
 _LAST_WORDS_S = 2.0  # for lines to be written at the end
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+")
 Row = dict[str, Any]
@@ -119,12 +122,20 @@ class Writer(logging.Handler):
             self._thread.join(_LAST_WORDS_S)
 
     def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
+        is_end = False
+        while not is_end:
+            lines = [self._lines.get()]
+            while lines[-1] is not None and len(lines) < _AT_ONCE and not self._lines.empty():
+                lines.append(self._lines.get())
+            is_end = lines[-1] is None
+            data = b"".join(line for line in lines if line is not None)
             try:
-                while line:
-                    line = line[os.write(self._descriptor, line) :]
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
             except OSError:
                 pass  # nobody reads any more
+            if not is_end and self._lines.empty():
+                time.sleep(_PAUSE_S)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

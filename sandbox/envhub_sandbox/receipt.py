@@ -8,12 +8,17 @@ What its zygote has is not enough: a layer is the session's when the zygote does
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 
 from .errors import LayerFailed
 from .tiers import FENCED, NAMESPACES
 
 _PID = "pid namespace"
+_STATUS_BYTES = 64 * 1024
+_FIELDS = re.compile(
+    r"^(PPid|NSpid|Uid|Cap(?:Eff|Prm|Inh|Amb)|NoNewPrivs|Seccomp|Seccomp_filters):\t(.*)", re.M
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +53,12 @@ def confirm(receipt: Receipt, pid: int) -> Receipt:
         ProcessLookupError: there is no such process any more.
     """
     try:
-        zygote = int(_status(pid)["PPid"])
+        status = _status(pid)
+        zygote = int(status["PPid"])
         if receipt.tier in FENCED:
             pid = _only_child(pid)  # what was forked is its executioner
-        status, before = _status(pid), _status(zygote)
+            status = _status(pid)
+        before = _status(zygote)
         required = _required(receipt)
         shown = _namespaces(pid, zygote)
     except FileNotFoundError:
@@ -105,12 +112,12 @@ def _required(receipt: Receipt) -> list[str]:
 
 def _namespaces(pid: int, zygote: int) -> list[str]:
     """Return the layers whose namespace is neither ours nor its zygote's."""
-    shown: list[str] = []
-    for layer, kind in NAMESPACES.items():
-        ours = _namespace(os.getpid(), kind), _namespace(zygote, kind)
-        if _namespace(pid, kind) not in ours:
-            shown.append(layer)
-    return shown
+    us = os.getpid()
+    return [
+        layer
+        for layer, kind in NAMESPACES.items()
+        if _namespace(pid, kind) not in (_namespace(us, kind), _namespace(zygote, kind))
+    ]
 
 
 def _namespace(pid: int, kind: str) -> str:
@@ -126,6 +133,10 @@ def _only_child(pid: int) -> int:
 
 
 def _status(pid: int) -> dict[str, str]:
-    with open(f"/proc/{pid}/status") as file:
-        pairs = (line.partition(":") for line in file)
-        return {name: value.strip() for name, _, value in pairs}
+    """Return the fields of a process that a receipt is about: proc_pid_status(5)."""
+    file = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # the name of a process, which stands first, may have any bytes but line ends
+        return dict(_FIELDS.findall(os.read(file, _STATUS_BYTES).decode(errors="replace")))
+    finally:
+        os.close(file)

@@ -82,6 +82,20 @@ def test_layers_that_the_kernel_does_not_show_are_refused(claimed: tuple[str, ..
         assert layer in caught.value.what
 
 
+def test_what_a_process_is_called_says_nothing_about_it() -> None:
+    """The name stands first in what is read, and may have any bytes."""
+    called = "open('/proc/self/comm', 'wb').write(b'\\xff\\nSeccomp:\\t2'); print(); input()"
+    sleeper = [sys.executable, "-I", "-S", "-u", "-c", called]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(sleeper, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        with pytest.raises(LayerFailed) as caught:
+            confirm(Receipt("strict", "", LAYERS), child.pid)
+
+    assert "seccomp" in caught.value.what
+
+
 @pytest.mark.parametrize(
     ("left_out", "layer"),
     [

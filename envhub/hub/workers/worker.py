@@ -29,6 +29,7 @@ from envhub.hub.workers.process import (
     parent_of,
 )
 from envhub.hub.workers.pulse import PATIENCE_S, Pulse
+from envhub.hub.workers.requests import Requests
 from envhub.hub.workers.tail import Tail
 from envhub.hub.workers.takedown import take_down
 from envhub_sandbox import Grade, Launched, Receipt, pid_of, syscalls
@@ -73,6 +74,7 @@ class Worker:
         self._early: dict[int, tuple[int, float, int]] = {}  # of forks not yet adopted
         self._going: asyncio.Task[None] | None = None
         self._tail = Tail(launched.output)
+        self._requests = Requests(launched.control)
         self._nests = False
         self._cancels = False
         self.alive = True
@@ -274,15 +276,10 @@ class Worker:
         return pid
 
     async def _send_request(self, number: int, handed: list[int]) -> None:
-        packet = b"%d" % number
-        while True:
-            try:
-                socket.send_fds(self._launched.control, [packet], handed)
-                return
-            except BlockingIOError:
-                await asyncio.sleep(0.001)  # its queue is full: it forks as fast as it can
-            except OSError as error:
-                raise WorkerStartFailed(f"the worker of `{self._name}` has ended") from error
+        try:
+            await self._requests.send(b"%d" % number, handed)
+        except OSError as error:
+            raise WorkerStartFailed(f"the worker of `{self._name}` has ended") from error
 
     def _adopt(self, number: int, process: ForkedProcess) -> None:
         early = self._early.pop(number, None)
@@ -379,6 +376,7 @@ class Worker:
         self.alive = False
         self._tail.read_what_is_left()
         self._loop.remove_reader(self._launched.control.fileno())
+        self._requests.stop()
         self._tail.stop()
         self._fail_start(start_errors.untold(self._name, str(self._tail), stood=self._nests))
         if not self._starting.cancelled():
