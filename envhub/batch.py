@@ -24,7 +24,72 @@ class Steppable(Protocol):
 S = TypeVar("S", bound=Steppable)
 
 
-class Batch(Generic[S]):
+class Gathering(Generic[S]):
+    """Sessions whose steps are begun, and their outcomes as far as they are there.
+
+    Args:
+        sessions: open; their owner closes them.
+        first: how many are received at once, if it is not told; None for all under way.
+        together: makes the requests of its block travel together, and their replies as soon
+            as so many are there.
+    """
+
+    def __init__(
+        self,
+        sessions: Iterable[S],
+        first: int | None,
+        together: Callable[[int], AbstractContextManager[None]],
+    ) -> None:
+        if first is not None and first < 1:
+            raise UsageError(f"`first` is 1 or more, and is {first}")
+        self.sessions = tuple(sessions)
+        self._first = first
+        self._together = together
+        self._under_way: dict[S, Callable[[Outcome], None]] = {}
+        self._ready: dict[S, Outcome] = {}
+        self._wanted = 0
+
+    def _begin(self, actions: Mapping[S, Any], first: int | None) -> None:
+        if any(s in self._under_way or s in self._ready for s in actions):
+            raise UsageError("a step of that session is under way", hint="`recv` it first")
+        left = len(self._under_way) + len(actions)
+        # replies that wait for each other here need not travel one by one
+        with nullcontext() if first is None else self._together(min(first, left)):
+            for session, action in actions.items():
+                take = self._under_way[session] = self._taker(session)
+                try:
+                    session.begin_step(action, take)
+                except BaseException:
+                    self._under_way.pop(session, None)
+                    raise
+
+    def _want(self, first: int | None) -> None:
+        left = len(self._under_way) + len(self._ready)
+        wanted = first or self._first
+        self._wanted = left if wanted is None else min(wanted, left)
+
+    @property
+    def _is_enough(self) -> bool:
+        return len(self._ready) >= self._wanted
+
+    def _taken(self) -> dict[S, Outcome]:
+        ready, self._ready = self._ready, {}
+        return ready
+
+    def _tell(self) -> None:
+        """Note that there is an outcome more."""
+
+    def _taker(self, session: S) -> Callable[[Outcome], None]:
+        def take(outcome: Outcome) -> None:
+            if self._under_way.get(session) is take:  # and it is told for the first time
+                self._ready[session] = outcome
+                del self._under_way[session]
+                self._tell()
+
+        return take
+
+
+class Batch(Gathering[S]):
     """Sessions that are stepped together. Made by `Hub.batch` or `RemoteHub.batch`.
 
         batch = hub.batch(sessions)
@@ -52,14 +117,7 @@ class Batch(Generic[S]):
         first: int | None = None,
         together: Callable[[int], AbstractContextManager[None]] = lambda first: nullcontext(),
     ) -> None:
-        if first is not None and first < 1:
-            raise UsageError(f"`first` is 1 or more, and is {first}")
-        self.sessions = tuple(sessions)
-        self._first = first
-        self._together = together
-        self._under_way: set[S] = set()
-        self._ready: dict[S, Outcome] = {}
-        self._wanted = 0
+        super().__init__(sessions, first, together)
         self._enough = asyncio.Event()
 
     def send(self, actions: Mapping[S, Any]) -> None:
@@ -81,14 +139,11 @@ class Batch(Generic[S]):
         Returns:
             Outcomes by session; none if nothing is under way.
         """
-        left = len(self._under_way) + len(self._ready)
-        wanted = first or self._first
-        self._wanted = left if wanted is None else min(wanted, left)
-        while len(self._ready) < self._wanted:
+        self._want(first)
+        while not self._is_enough:
             self._enough.clear()
             await self._enough.wait()
-        ready, self._ready = self._ready, {}
-        return ready
+        return self._taken()
 
     async def step(self, actions: Iterable[Any]) -> list[Outcome]:
         """Step every session, and return what each has come to, in the order of `sessions`.
@@ -103,25 +158,6 @@ class Batch(Generic[S]):
         outcomes = await self.recv(count)
         return [outcomes[session] for session in self.sessions]
 
-    def _begin(self, actions: Mapping[S, Any], first: int | None) -> None:
-        if any(s in self._under_way or s in self._ready for s in actions):
-            raise UsageError("a step of that session is under way", hint="`recv` it first")
-        left = len(self._under_way) + len(actions)
-        # replies that wait for each other here need not travel one by one
-        with nullcontext() if first is None else self._together(min(first, left)):
-            for session, action in actions.items():
-                self._under_way.add(session)
-                try:
-                    session.begin_step(action, self._taker(session))
-                except BaseException:
-                    self._under_way.discard(session)
-                    raise
-
-    def _taker(self, session: S) -> Callable[[Outcome], None]:
-        def take(outcome: Outcome) -> None:
-            self._under_way.discard(session)
-            self._ready[session] = outcome
-            if len(self._ready) >= self._wanted:
-                self._enough.set()
-
-        return take
+    def _tell(self) -> None:
+        if self._is_enough:
+            self._enough.set()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,17 +14,17 @@ from hypothesis import strategies as st
 
 import envhub
 from envhub import VectorEnv
-from envhub.client.native import threadline
+from envhub.client.native import tending, threadline
 from envhub.errors import ConnectionLost, EnvhubError, RemoteProtocolError, UsageError
 from envhub.wire import native, vector
 from envhub.wire.vector import Box, Discrete
 from tests.adapters.playing import ENVS, assert_same
 from tests.adapters.test_vector_losses import NOTHING, causes
-from tests.protocol import proxy, test_hostile_hub
-from tests.protocol.proxy import Cutter
+from tests.protocol import test_hostile_hub
+from tests.protocol.proxy import beside
+from tests.protocol.proxy import cutting_beside as cutting
 from tests.serving import serving
 
-T = TypeVar("T")
 SERVED = ("--envs", str(ENVS), "--drain-s", "0")
 
 
@@ -34,36 +32,6 @@ SERVED = ("--envs", str(ENVS), "--drain-s", "0")
 def url() -> Iterator[str]:
     with serving(*SERVED) as url:
         yield url
-
-
-@contextmanager
-def beside(opening: AbstractAsyncContextManager[T]) -> Iterator[tuple[T, Any]]:
-    """Hold what is asynchronous on a thread of its own; yield it, and what calls there."""
-    ready: Future[tuple[T, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-
-    async def run() -> None:
-        end = asyncio.Event()
-        async with opening as opened:
-            ready.set_result((opened, asyncio.get_running_loop(), end))
-            await end.wait()
-        if left := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(left)
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
-    thread.start()
-    opened, loop, end = ready.result()
-    try:
-        yield opened, loop.call_soon_threadsafe
-    finally:
-        loop.call_soon_threadsafe(end.set)
-        thread.join()
-
-
-@contextmanager
-def cutting(url: str, after: Sequence[int] = ()) -> Iterator[tuple[str, Cutter, Any]]:
-    """Hold a proxy; yield its address, itself, and what calls it."""
-    with beside(proxy.cutting(url, after)) as ((cut_url, cutter), call):
-        yield cut_url, cutter, call
 
 
 def play(url: str) -> list[Any]:
@@ -107,7 +75,7 @@ def test_a_hub_that_was_restarted_has_lost_the_episodes_and_training_goes_on() -
 def test_between_the_calls_sessions_are_kept_over_a_cut(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threadline, "_TEND_S", 0.01)
+    monkeypatch.setattr(tending, "_TEND_S", 0.01)
     with cutting(url) as (cut_url, cutter, call):
         env = envhub.make_vec("odd", 4, hub=cut_url)
         env.reset()
@@ -285,5 +253,5 @@ def test_a_hub_that_says_nothing_is_asked_whether_it_is_there(
 
         assert stuck.is_alive()  # its answers to pings keep it
         assert len(said) == 1
-        env._crew.members[0].line._dialled.drop()
-        stuck.join(0)
+        env._crew.members[0].line.close()  # who waits is told
+        stuck.join()

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+T = TypeVar("T")
 
 
 class Cutter:
@@ -91,3 +101,33 @@ async def cutting(url: str, after: Iterable[int] = ()) -> AsyncIterator[tuple[st
         port = server.sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}", cutter
         cutter.cut()
+
+
+@contextmanager
+def beside(opening: AbstractAsyncContextManager[T]) -> Iterator[tuple[T, Any]]:
+    """Hold what is asynchronous on a thread of its own; yield it, and what calls there."""
+    ready: Future[tuple[T, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def run() -> None:
+        end = asyncio.Event()
+        async with opening as opened:
+            ready.set_result((opened, asyncio.get_running_loop(), end))
+            await end.wait()
+        if left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left)
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    opened, loop, end = ready.result()
+    try:
+        yield opened, loop.call_soon_threadsafe
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        thread.join()
+
+
+@contextmanager
+def cutting_beside(url: str, after: Sequence[int] = ()) -> Iterator[tuple[str, Cutter, Any]]:
+    """Hold a proxy; yield its address, itself, and what calls it."""
+    with beside(cutting(url, after)) as ((cut_url, cutter), call):
+        yield cut_url, cutter, call

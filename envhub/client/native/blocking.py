@@ -1,89 +1,56 @@
-"""The same for programs without an event loop: the API of `envhub.make`'s sessions."""
+"""The same for programs without an event loop: the API of `envhub.make`'s sessions.
+
+Each call is said and heard by the thread that makes it: see `ThreadLine`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import threading
-from collections.abc import Coroutine, Generator, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from itertools import cycle
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from envhub.batch import Outcome
-from envhub.errors import ConnectionLost, HubForked
+from envhub.batch import Gathering, Outcome
+from envhub.client.native import bounds
+from envhub.client.native.blocked import BlockedChannel
+from envhub.client.native.channel import Making, stepping
+from envhub.client.native.threadline import ThreadLine
+from envhub.errors import (
+    ConnectionLost,
+    EnvhubError,
+    HubForked,
+    RemoteProtocolError,
+    SessionLost,
+)
 from envhub.results import Bill, Record, StepResult
-from envhub.wire import native
+from envhub.wire import calls, native
 
 if TYPE_CHECKING:
     from envhub.client.native.address import Address
-    from envhub.client.native.hub import RemoteHub
-    from envhub.client.native.session import RemoteSession
     from envhub_sandbox import Receipt
-
-T = TypeVar("T")
-_CLOSE_S = 60.0
-
-
-class _Background:
-    """An event loop on a thread of its own, where the connection lives."""
-
-    def __init__(self) -> None:
-        self._owner = os.getpid()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="envhub-remote", daemon=True)
-        self._thread.start()
-
-    def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` there and return its result; interrupted, it is cancelled."""
-        if os.getpid() != self._owner or not self._thread.is_alive():
-            work.close()
-            if os.getpid() != self._owner:
-                raise HubForked(
-                    "this process was forked after the connection had been made",
-                    hint="call envhub.connect again here",
-                )
-            raise ConnectionLost("the connection to the hub is closed")
-        result = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return result.result()
-        except BaseException:
-            result.cancel()
-            raise
-
-    def stop(self) -> None:
-        """End the thread. Idempotent."""
-        if os.getpid() == self._owner and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_CLOSE_S)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            left = asyncio.all_tasks(self._loop)
-            for task in left:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            self._loop.close()
 
 
 class SyncRemoteHub:
     """A hub at the other end of a connection. Blocking. Made by `RemoteHub.sync`.
 
+    Its sessions may be used by several threads at once; they share the connection.
+
     Args:
-        hub: not connected yet.
+        address: of the hub.
+
+    Raises: as `RemoteHub.start`.
     """
 
-    def __init__(self, hub: RemoteHub) -> None:
-        self._hub = hub
-        self._background = _Background()
-        try:
-            self._background.do(hub.start())
-        except BaseException:
-            self._background.stop()
-            raise
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._line = ThreadLine(address, "envhub.connect")
+        self._groups = cycle(range(1, native.MAX_GROUP + 1))
+        self._described: dict[str, native.Described] = {}
+        self._line.start()
 
     def make(
         self, name: str, *, schema: str | Mapping[str, Any] | None = None
@@ -92,9 +59,17 @@ class SyncRemoteHub:
 
         Raises: as `Hub.open`; and ConnectionLost.
         """
-        return SyncRemoteSession(
-            self._background, self._background.do(self._hub.open(name, schema=schema))
-        )
+        session = SyncRemoteSession(self._line, name)
+        if schema is not None:
+            from envhub.hub.environments import schemas
+
+            try:
+                found = schemas.document(session.describe())
+                schemas.check(session.title, found, schema)
+            except BaseException:
+                session.close()
+                raise
+        return session
 
     @contextmanager
     def session(
@@ -107,25 +82,25 @@ class SyncRemoteHub:
     @property
     def address(self) -> Address:
         """Where it is, and how it is connected to."""
-        return self._hub.address
+        return self._address
 
     def describe(self, name: str) -> native.Described:
         """Return the schemas and options of environment `name`."""
-        return self._background.do(self._hub.describe(name))
+        self._line.check()
+        if name not in self._described:
+            with self.session(name) as session:
+                self._described[name] = session.describe()
+        return self._described[name]
 
     def batch(
         self, sessions: Iterable[SyncRemoteSession], first: int | None = None
     ) -> SyncBatch:
         """Return a batch of sessions, to be stepped together. As `RemoteHub.batch`."""
-        return SyncBatch(self._background, self._hub, sessions, first)
+        return SyncBatch(self._line, next(self._groups), sessions, first)
 
     def close(self) -> None:
         """Hang up. Idempotent."""
-        try:
-            self._background.do(self._hub.aclose())
-        except (ConnectionLost, HubForked):
-            return  # closed before, or not ours
-        self._background.stop()
+        self._line.close()
 
     def __enter__(self) -> SyncRemoteHub:
         return self
@@ -140,76 +115,151 @@ class SyncRemoteHub:
 
 
 class SyncRemoteSession:
-    """One client's use of one environment, over many episodes. Blocking; see RemoteSession."""
+    """One client's use of one environment, over many episodes. Blocking; see RemoteSession.
 
-    def __init__(self, background: _Background, remote: RemoteSession) -> None:
-        self._background = background
-        self._remote = remote
+    Args:
+        line: to the hub.
+        environment: its name.
+
+    Raises: as `SyncRemoteHub.make`.
+    """
+
+    def __init__(self, line: ThreadLine, environment: str) -> None:
+        line.check()
+        self._line = line
+        self._environment = environment
+        self._lock = threading.Lock()  # one call at a time; each has its deadline
+        self._described: native.Described | None = None
+        self._closed = False
+        self._channel = self._opened()
+
+    def _opened(self) -> BlockedChannel:
+        channel = BlockedChannel(self._line, self._environment)
+        channel.open()
+        return channel
+
+    @property
+    def title(self) -> str:
+        """The environment's name and version."""
+        return self._channel.title
 
     def reset(
         self, seed: int | None = None, *, episode_id: str | None = None, **options: Any
     ) -> StepResult:
         """Begin an episode. Arguments and errors are those of `Session.reset`."""
-        return self._background.do(self._remote.reset(seed, episode_id=episode_id, **options))
+        data = bounds.checked(calls.options(seed, episode_id, options))
+        with self._lock:
+            if isinstance(self._channel.over, SessionLost) and not self._closed:
+                self._channel = self._opened()
+            answer = self._channel.call(
+                "reset", lambda channel, op, acked: native.Reset(channel, op, acked, data)
+            )
+        return calls.result(calls.expect(answer, native.Observed))
 
     def step(self, action: Any) -> StepResult:
         """Take one action. Arguments and errors are those of `Session.step`."""
-        return self._background.do(self._remote.step(action))
+        answer = self._call("step", stepping(action))
+        return calls.result(calls.expect(answer, native.Observed))
+
+    def begin_step(self, action: Any, done: Callable[[Outcome], None]) -> None:
+        """Begin a step, and have `done` told of what it comes to. For batches.
+
+        Raises:
+            InvalidAction: it cannot be sent.
+        """
+        making = stepping(action)
+
+        def take(answer: native.Answer | EnvhubError) -> None:
+            if not isinstance(answer, EnvhubError):
+                try:
+                    done(calls.result(calls.expect(answer, native.Observed)))
+                    return
+                except RemoteProtocolError as error:
+                    answer = error
+            done(answer)
+
+        try:
+            self._channel.begin("step", making, take)
+        except EnvhubError as error:
+            done(error)
 
     def stream(self, action: Any) -> Generator[StepResult, None, None]:
         """Take one action and yield each part of it. As `Session.stream`."""
-        parts = self._remote.stream(action)
-        while (part := self._background.do(anext(parts, None))) is not None:
-            yield part
+        making = stepping(action, stream=True)
+        while True:
+            answer = self._call("step", making)
+            if isinstance(answer, native.Finished):
+                return
+            part = calls.expect(answer, native.Observed)
+            yield calls.result(part)
+            if not part.is_part:
+                return
+            making = native.Continue
 
     @property
     def state(self) -> Record:
         """The environment's state."""
-        return self._background.do(self._remote.state())
+        answer = self._call("state", native.State)
+        return calls.state(calls.expect(answer, native.Read).payload)
 
     def describe(self) -> native.Described:
         """Return the environment's schemas and options."""
-        return self._background.do(self._remote.describe())
+        if self._described is None:
+            answer = self._call("state", native.Describe)
+            self._described = calls.expect(answer, native.Described)
+        return self._described
 
     @property
     def limits(self) -> dict[str, float]:
         """The limits in force by name, the hub's caps applied; 0 is no limit."""
-        return self._remote.limits
+        return self._channel.limits
 
     @property
     def output(self) -> str:
         """What the environment printed during the last call, the last 64 KiB of it."""
-        return self._remote.output
+        return self._channel.output
 
     @property
     def receipt(self) -> Receipt:
         """Which isolation is live around the session's process: see `RemoteSession.receipt`."""
-        return self._remote.receipt
+        return self._channel.receipt
 
     @property
     def pid(self) -> int:
         """The number of the session's process on the hub's machine; 0 if none is known."""
-        return self._remote.pid
+        return self._channel.pid
 
     @property
     def bill(self) -> Bill:
         """What the session has used so far, also after its end: see `Session.bill`."""
-        return self._background.do(self._remote.bill())
+        return self._channel.told_bill()
 
     def cancel(self) -> bool:
-        """Stop the call that another thread waits for. As `RemoteSession.cancel`."""
+        """Stop the call that another thread waits for. As `RemoteSession.cancel`.
 
-        async def cancel() -> bool:
-            return self._remote.cancel()
-
-        return self._background.do(cancel())
+        Does not wait for it. A signal's handler may call it, too.
+        """
+        self._line.check()
+        return self._channel.cancel()
 
     def close(self) -> None:
         """Close the session. Idempotent; nothing in a fork."""
         try:
-            self._background.do(self._remote.aclose())
+            self._line.check()
         except (ConnectionLost, HubForked):
-            pass  # the hub closes it
+            return  # the hub closes it
+        self._closed = True
+        self._channel.close()
+
+    @property
+    def step_allowed_s(self) -> float:
+        """How long an answer to a step may take."""
+        return bounds.allowed_s(self._channel.opened, "step")
+
+    def give_up_late(self, now: float) -> None:
+        """Give up what should have an answer by now. For batches."""
+        with self._line.lock:
+            self._channel.look(now)
 
     def __enter__(self) -> SyncRemoteSession:
         return self
@@ -222,35 +272,54 @@ class SyncRemoteSession:
     ) -> None:
         self.close()
 
+    def _call(self, stage: str, making: Making) -> native.Answer:
+        with self._lock:
+            return self._channel.call(stage, making)
 
-class SyncBatch:
-    """Sessions that are stepped together. Blocking; see `envhub.batch.Batch`."""
+
+class SyncBatch(Gathering[SyncRemoteSession]):
+    """Sessions that are stepped together. Blocking; see `envhub.batch.Batch`.
+
+    Args:
+        line: to their hub.
+        group: whose replies wait for each other.
+        sessions: open.
+        first: how many outcomes are received at once.
+    """
 
     def __init__(
         self,
-        background: _Background,
-        hub: RemoteHub,
+        line: ThreadLine,
+        group: int,
         sessions: Iterable[SyncRemoteSession],
         first: int | None,
     ) -> None:
-        self.sessions = tuple(sessions)
-        self._background = background
-        self._by_remote = {session._remote: session for session in self.sessions}
-        self._batch = hub.batch(self._by_remote, first)
+        super().__init__(sessions, first, partial(line.together, group))
+        self._line = line
 
     def send(self, actions: Mapping[SyncRemoteSession, Any]) -> None:
         """Begin a step of each of these sessions. As `Batch.send`."""
-
-        async def send() -> None:
-            self._batch.send({session._remote: a for session, a in actions.items()})
-
-        self._background.do(send())
+        self._start(actions, self._first)
 
     def recv(self, first: int | None = None) -> dict[SyncRemoteSession, Outcome]:
         """Return what is ready, once so many sessions are. As `Batch.recv`."""
-        ready = self._background.do(self._batch.recv(first))
-        return {self._by_remote[remote]: outcome for remote, outcome in ready.items()}
+        self._want(first)
+        at_most_s = max((one.step_allowed_s for one in self.sessions), default=0.0)
+        while not self._line.until(
+            lambda: None, lambda: self._is_enough, time.monotonic() + at_most_s
+        ):
+            now = time.monotonic()
+            for session in self.sessions:
+                session.give_up_late(now)
+        with self._line.lock:
+            return self._taken()
 
     def step(self, actions: Iterable[Any]) -> list[Outcome]:
         """Step every session. As `Batch.step`."""
-        return self._background.do(self._batch.step(actions))
+        count = len(self.sessions)
+        self._start(dict(zip(self.sessions, actions, strict=True)), count)
+        outcomes = self.recv(count)
+        return [outcomes[session] for session in self.sessions]
+
+    def _start(self, actions: Mapping[SyncRemoteSession, Any], first: int | None) -> None:
+        self._line.until(lambda: self._begin(actions, first), lambda: True, time.monotonic())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from envhub.errors import InvalidOption
 from envhub.wire import native
 
 MARGIN_S = 30.0  # beyond the hub's own deadline for a call
 CLOSE_S = 5.0  # likewise, for one that nobody misses
 OPEN_S = 600.0  # for a place in the hub's queue, and a worker's start
+_FRAME_BYTES = 8 * 1024 * 1024  # of requests together, unless a single one is longer
+_FIELDS_BYTES = 128  # of a request, beside what it carries
 _LONGEST_S = 24 * 3600.0  # where the hub says nothing sensible of a deadline
 
 
@@ -27,3 +31,27 @@ def checked(options: bytes) -> bytes:
         said = f"options of {len(options)} bytes are over {native.MOST_CARRIED_BYTES}"
         raise InvalidOption(said)
     return options
+
+
+def framed(
+    requests: Iterable[native.Request], group: int = 0, first: int = 0
+) -> Iterator[native.Frame]:
+    """Return the frames in which these requests travel: one, unless they are too many.
+
+    Args:
+        requests: in order.
+        group: whose replies wait for each other; 0 for none.
+        first: until so many are there.
+    """
+    together: list[native.Request] = []
+    size = 0
+    for request in requests:
+        weight = _FIELDS_BYTES + native.carried_bytes(request)
+        is_full = size + weight > _FRAME_BYTES or len(together) == native.MAX_REQUESTS
+        if is_full and together:
+            yield native.Frame(group, first, together)
+            together, size = [], 0
+        together.append(request)
+        size += weight
+    if together:
+        yield native.Frame(group, first, together)

@@ -1,36 +1,56 @@
-"""One session's half of a line: its numbered calls, until each has its reply.
+"""One session's half of a line: its numbered calls, until each has its reply. No I/O.
 
 A call is kept until it is answered, so that it can be said again over a new connection, in
-order and under its number; the hub carries it out once.
+order and under its number; the hub carries it out once. What a reply changes is changed in an
+order that may be left off anywhere, as by a KeyboardInterrupt, and done again: whoever waits is
+told before what would ask for the reply again is forgotten.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from envhub.client.native import bounds
-from envhub.client.native.line import Line
-from envhub.errors import ConnectionLost, EnvhubError, SessionClosed
+from envhub.errors import ConnectionLost, EnvhubError, InvalidAction, SessionClosed
 from envhub.results import Bill
 from envhub.wire import calls, native
 from envhub.wire.failures import exception
 
-Done = Callable[["native.Answer | EnvhubError"], None]
+if TYPE_CHECKING:
+    from envhub_sandbox import Receipt
+
+Done = Callable[["native.Answer | EnvhubError"], object]
+Told = Callable[["EnvhubError | None"], object]  # that it is so, or why it will not be
 Making = Callable[[int, int, int], native.Numbered]  # of channel, number, and acked
 
 
+class Spoken(Protocol):
+    """A line, as its sessions see it."""
+
+    def subscribe(self, subscriber: Any, /) -> int:
+        """Return the number by which a session is called over this line."""
+        ...
+
+    def unsubscribe(self, number: int, /) -> None:
+        """Forget a session. Idempotent."""
+        ...
+
+    def send(self, request: native.Request, /) -> None:
+        """Have a request sent; ConnectionLost if the line is closed."""
+        ...
+
+
 @dataclass(slots=True)
-class _Call:
+class Call:
     """One numbered call that has no reply yet.
 
     Args:
         request: what is sent, and sent again over a new connection.
-        done: told once of its reply, or why there is none; None when nobody waits any more.
+        done: told of its reply, or why there is none; None when nobody waits any more.
         until: when it is given up.
         cancelled: it is to be stopped.
     """
@@ -50,152 +70,139 @@ class Channel:
 
     Attributes:
         opened: what the hub said of it; None before.
-        process: that answers, as far as the hub has said; None before the first reply.
+        bill: what the hub said last of what it has used.
         output: what was printed during the last call.
         over: why nobody may call it any more; None as long as one may.
     """
 
-    def __init__(self, line: Line, environment: str) -> None:
+    def __init__(self, line: Spoken, environment: str) -> None:
         self._line = line
         self._environment = environment
-        self._loop = asyncio.get_running_loop()
-        self._number = line.subscribe(self)
         self._key = os.urandom(16)
         self._op = self._acked = 0
-        self._calls: dict[int, _Call] = {}
-        self._opening: asyncio.Future[native.Opened] = self._loop.create_future()
-        self._bill = Bill()
-        self._billing: list[asyncio.Future[None]] = []
-        self._pausing: list[asyncio.Future[None]] = []  # calls that wait for others' answers
-        self._ended = asyncio.Event()
-        self._is_closing = False
+        self._calls: dict[int, Call] = {}
+        self._opening: list[Told] = []
+        self._billing: list[Told] = []
+        self._pausing: list[Told] = []  # calls that wait for others' answers
+        self._ending: list[Told] = []
+        self._is_closing = self._is_ended = False
+        self._process: native.Process | None = None
         self.opened: native.Opened | None = None
-        self.process: native.Process | None = None
+        self.bill = Bill()
         self.output = ""
         self.over: EnvhubError | None = None
+        self._number = line.subscribe(self)
 
-    async def open(self) -> None:
-        """Open the session.
+    # ------------------------------------------------------------ what is known of it
 
-        Raises: as `RemoteHub.open`.
+    @property
+    def title(self) -> str:
+        """The environment's name and version."""
+        opened = self.opened
+        return f"{opened.environment} {opened.version}" if opened else self._environment
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits in force by name."""
+        return dict(self.opened.limits) if self.opened is not None else {}
+
+    @property
+    def pid(self) -> int:
+        """The number of its process on the hub's machine; 0 if none is known."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def receipt(self) -> Receipt:
+        """Which isolation is live around its process.
+
+        Raises:
+            SessionClosed: no process is known.
         """
-        try:
-            self._line.send(self._open())
-            async with asyncio.timeout(bounds.OPEN_S):
-                self.opened = await self._opening
-        except TimeoutError:
-            raise ConnectionLost(
-                f"the hub opened no session within {bounds.OPEN_S:g} s"
-            ) from None
-        finally:
-            if self.opened is None:
-                self._line.unsubscribe(self._number)
-                self._opening.cancel()
-                with suppress(EnvhubError):  # it may have a place all the same, or get one
-                    self._line.send(native.Close(self._number))
+        from envhub_sandbox import Receipt
 
-    async def call(self, stage: str, making: Making) -> native.Answer:
-        """Make one call and return its answer. Cancelled, it is stopped at the hub as well.
+        told = self._process
+        if told is None:
+            raise SessionClosed("the session has no process yet", hint="reset begins one")
+        return Receipt(told.tier, told.launcher, told.layers, told.seen, told.uid, told.missing)
+
+    # ------------------------------------------------------------ what is asked
+
+    def begin_open(self, told: Told) -> None:
+        """Have the session opened."""
+        self._opening.append(told)
+        self._line.send(self._open())
+
+    def begin(self, stage: str, making: Making, done: Done) -> Call:
+        """Make one call.
 
         Args:
             stage: "reset", "step" or "state", for its deadline.
             making: makes the request.
+            done: told of its answer, or why there is none.
 
         Raises:
-            EnvhubError: as the hub says; ConnectionLost if it says nothing.
+            EnvhubError: why it cannot be made; `done` is not told.
         """
-        future: asyncio.Future[native.Answer] = self._loop.create_future()
-
-        def take(answer: native.Answer | EnvhubError) -> None:
-            if future.done():
-                return
-            if isinstance(answer, EnvhubError):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-
-        await self._wait_for_room(bounds.allowed_s(self.opened, stage))
-        call = self._begin(stage, making, take)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._stop(call)
-            raise
-
-    def begin(self, stage: str, making: Making, done: Done) -> None:
-        """Make one call, and have `done` told, once, of its answer or why there is none."""
-        try:
-            self._begin(stage, making, done)
-        except EnvhubError as error:
-            done(error)
-
-    def cancel(self) -> bool:
-        """Stop the calls under way; False if there is none."""
-        under_way = [call for call in self._calls.values() if not call.cancelled]
-        for call in under_way:
-            self._stop(call)
-        return bool(under_way)
-
-    async def bill(self) -> Bill:
-        """Return what the session has used so far; after its end, what it had used."""
-        if self.over is None:
-            told: asyncio.Future[None] = self._loop.create_future()
-            self._line.send(native.Bill(self._number))
-            self._billing.append(told)
-            await _within(told, bounds.MARGIN_S)
-        return self._bill
-
-    async def close(self) -> None:
-        """Close the session. Idempotent."""
-        if self.over is not None:
-            return
-        self.over = SessionClosed("the session is closed")
-        if self.opened is not None:
-            self._is_closing = True
-            try:
-                self._line.send(native.Bill(self._number))
-                self._line.send(native.Close(self._number))
-                async with asyncio.timeout(
-                    bounds.allowed_s(self.opened, "close", bounds.CLOSE_S)
-                ):
-                    await self._ended.wait()
-            except (EnvhubError, TimeoutError):
-                pass  # the hub closes it when it has not heard from us for a while
-            finally:
-                self._line.unsubscribe(self._number)
-                self.cut_off(self.over)
-
-    # ------------------------------------------------------------ calls
-
-    def _begin(self, stage: str, making: Making, done: Done) -> _Call:
         if self.over is not None:
             raise self.over
-        assert self.opened is not None
-        op = self._op + 1
-        if op - self._acked > native.WINDOW:
+        if self._op + 1 in self._calls:
+            self._op += 1  # an interrupt came between the two lines below
+        if self.is_full:
             raise ConnectionLost(f"{native.WINDOW} calls have no answer yet")
+        op = self._op + 1
         until = time.monotonic() + bounds.allowed_s(self.opened, stage)
-        call = _Call(making(self._number, op, self._acked), done, until)
-        self._line.send(call.request)
-        self._op = op
+        call = Call(making(self._number, op, self._acked), done, until)
         self._calls[op] = call
+        self._op = op
+        try:
+            self._line.send(call.request)
+        except EnvhubError:
+            self._op = op - 1
+            del self._calls[op]
+            raise
         return call
 
-    async def _wait_for_room(self, at_most_s: float) -> None:
-        """Wait until there may be another call: those that were given up are answered, too."""
-        until = time.monotonic() + at_most_s
-        while self._op - self._acked >= native.WINDOW and self.over is None:
-            self._line.want()
-            answered: asyncio.Future[None] = self._loop.create_future()
-            self._pausing.append(answered)
-            await _within(answered, until - time.monotonic())
+    @property
+    def is_full(self) -> bool:
+        """Whether no other call can be made: those that were given up are answered, too."""
+        return self._op - self._acked >= native.WINDOW
 
-    def _stop(self, call: _Call) -> None:
+    def begin_pause(self, told: Told) -> None:
+        """Have somebody told once another call may be possible."""
+        self._pausing.append(told)
+
+    def stop(self, call: Call) -> None:
+        """Have a call stopped at the hub."""
         call.cancelled = True
         try:
             self._line.send(native.Cancel(self._number, call.request.op))
         except EnvhubError:
             pass  # nobody is there to be told
+
+    def cancel(self) -> bool:
+        """Stop the calls under way; False if there is none."""
+        under_way = [call for call in list(self._calls.values()) if not call.cancelled]
+        for call in under_way:
+            self.stop(call)
+        return bool(under_way)
+
+    def begin_bill(self, told: Told) -> None:
+        """Have the hub say what the session has used so far."""
+        self._billing.append(told)
+        self._line.send(native.Bill(self._number))
+
+    def begin_close(self, told: Told) -> None:
+        """Have the session closed."""
+        self._is_closing = True
+        self._ending.append(told)
+        self._line.send(native.Bill(self._number))
+        self._line.send(native.Close(self._number))
+
+    def forget(self) -> None:
+        """Hear no more of the session, which is over."""
+        self._line.unsubscribe(self._number)
+        if self.over is not None:
+            self.cut_off(self.over)
 
     def _open(self) -> native.Open:
         return native.Open(self._number, self._key, self._environment)
@@ -204,7 +211,7 @@ class Channel:
 
     def resumed(self) -> list[native.Request]:
         """Return what to say first over a new connection."""
-        if self._ended.is_set():
+        if self._is_ended:
             return []
         if self.opened is None:
             return [self._open()]
@@ -225,12 +232,12 @@ class Channel:
             case native.Observed():  # nearly all are
                 self._take(reply)
             case native.Opened():
-                if not self._opening.done():
-                    self._opening.set_result(reply)
+                self.opened = self.opened or reply
+                _tell(self._opening)
             case native.Process():
-                self.process = reply
+                self._process = reply
             case native.Billed():
-                self._bill = calls.bill(reply.used)
+                self.bill = calls.bill(reply.used)
                 _tell(self._billing)
             case native.Closed():
                 self.end(SessionClosed("the hub has closed the session"))
@@ -240,57 +247,62 @@ class Channel:
                 self._take(reply)
 
     def _take(self, answer: native.Answer) -> None:
-        call = self._calls.pop(answer.op, None)
+        call = self._calls.get(answer.op)
         if call is None:
             return
-        while self._acked < self._op and self._acked + 1 not in self._calls:
-            self._acked += 1
-        _tell(self._pausing)
         if isinstance(answer, native.Observed):
             self.output = answer.output
         if call.done is not None:
             call.done(exception(answer) if isinstance(answer, native.Failed) else answer)
+        self._calls.pop(answer.op, None)
+        while self._acked < self._op and self._acked + 1 not in self._calls:
+            self._acked += 1
+        _tell(self._pausing)
 
     def end(self, error: EnvhubError) -> None:
         """The session has ended: the hub has said so, or cannot be spoken with."""
-        self._ended.set()
-        self.process = None
+        self._process = None
         if self.over is None:
             self.over = error
-        self.cut_off(error)
+        _tell(self._ending)
+        self.cut_off(self.over)
+        self._is_ended = True
         self._line.unsubscribe(self._number)
 
     def cut_off(self, error: EnvhubError) -> None:
         """Give up all that waits. The calls stay, to be asked for again in their order."""
-        if not self._opening.done():
-            self._opening.set_exception(error)
-        for call in self._calls.values():
-            done, call.done = call.done, None
-            if done is not None:
-                done(error)
-        _tell(self._billing, error)
-        _tell(self._pausing, error)
+        for call in list(self._calls.values()):
+            _give_up(call, error)
+        for waiting in (self._opening, self._billing, self._pausing, self._ending):
+            _tell(waiting, error)
 
     def look(self, now: float) -> None:
         """Give up what has waited for too long."""
         for call in list(self._calls.values()):
-            if call.done is not None and call.until < now:
-                done, call.done = call.done, None
-                done(ConnectionLost("the hub has not answered in time"))
+            if call.until < now:
+                _give_up(call, ConnectionLost("the hub has not answered in time"))
 
 
-async def _within(told: asyncio.Future[None], at_most_s: float) -> None:
-    try:
-        async with asyncio.timeout(at_most_s):
-            await told
-    except TimeoutError:
-        raise ConnectionLost("the hub has not answered in time") from None
+def stepping(action: Any, *, stream: bool = False) -> Making:
+    """Return what makes the request of a step.
+
+    Raises:
+        InvalidAction: it cannot be sent.
+    """
+    data = calls.action(action)
+    if len(data) > native.MOST_CARRIED_BYTES:
+        most = native.MOST_CARRIED_BYTES
+        raise InvalidAction(f"an action of {len(data)} bytes is over {most}")
+    return lambda channel, op, acked: native.Step(channel, op, acked, data, stream)
 
 
-def _tell(waiting: list[asyncio.Future[None]], error: EnvhubError | None = None) -> None:
-    for told in waiting:
-        if not told.done() and error is None:
-            told.set_result(None)
-        elif not told.done() and error is not None:
-            told.set_exception(error)
+def _give_up(call: Call, error: EnvhubError) -> None:
+    if call.done is not None:
+        call.done(error)
+        call.done = None
+
+
+def _tell(waiting: list[Told], error: EnvhubError | None = None) -> None:
+    for told in list(waiting):
+        told(error)
     waiting.clear()

@@ -1,4 +1,4 @@
-"""A WebSocket to a hub for a program without an event loop: its thread writes and reads it.
+"""A WebSocket to a hub for a program without an event loop: its threads write and read it.
 
 The library speaks, but for the frame that nearly every message is.
 """
@@ -6,14 +6,18 @@ The library speaks, but for the frame that nearly every message is.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import ssl
+import threading
 import time
 from collections import deque
+from contextlib import suppress
+from math import ceil
 from typing import Any
 
 from websockets.exceptions import WebSocketException
-from websockets.frames import Opcode
+from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.protocol import CONNECTING, OPEN
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
@@ -26,7 +30,8 @@ from envhub.errors import RemoteProtocolError
 from envhub.wire import native, websocket
 
 _READ_BYTES = 64 * 1024
-_SEND_S = 60.0  # a hub that takes nothing for so long is as good as gone
+_MASKS_BYTES = 4096  # drawn at once: asking the kernel for four bytes costs as much
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Cut(ConnectionError):
@@ -34,7 +39,7 @@ class Cut(ConnectionError):
 
 
 class Dialled:
-    """An open connection. Blocking; not for two threads at once.
+    """An open connection. Any thread may send, without waiting; one at a time receives.
 
     Args:
         address: of the hub.
@@ -45,6 +50,7 @@ class Dialled:
     """
 
     def __init__(self, address: Address) -> None:
+        self._owner = os.getpid()
         self._protocol = Frames(
             parse_uri(address.url),
             subprotocols=[Subprotocol(native.VERSION)],
@@ -52,10 +58,18 @@ class Dialled:
         )
         self._messages: deque[bytes] = deque()
         self._parts: list[bytes] = []
+        self._masks = b""
+        self._sending = threading.RLock()  # TLS has no room for two threads at once
+        self._unsent: deque[bytes | memoryview] = deque()
+        self._is_received = self._is_dropped = False
         try:
             self._socket = self._connected(address)
         except (*speech.NO_CONNECTION, WebSocketException) as error:
             raise refusal(address.url, error) from None
+        self._is_secure = isinstance(self._socket, ssl.SSLSocket)
+        self._socket.setblocking(False)
+        self._polled = select.poll()
+        self._polled.register(self._socket, select.POLLIN)
 
     def _connected(self, address: Address) -> socket.socket:
         protocol, until = self._protocol, time.monotonic() + address.connect_timeout_s
@@ -85,28 +99,68 @@ class Dialled:
             self._take(event)
         return made
 
+    # ------------------------------------------------------------ sending
+
     def send(self, message: bytes) -> None:
-        """Send a message.
+        """Send a message, or as much of it as the hub takes now: see `is_behind`.
 
         Raises:
             OSError: the connection is cut.
         """
-        self._socket.settimeout(_SEND_S)
-        frame = websocket.written(message, os.urandom(4))
-        if frame is not None:
-            self._socket.sendall(frame)
-        else:
-            self._protocol.send_binary(message)
-            self._flush()
+        with self._sending:
+            if not self._masks:
+                self._masks = os.urandom(_MASKS_BYTES)
+            mask, self._masks = self._masks[:4], self._masks[4:]
+            self._unsent.append(websocket.written(message, mask))
+            self._send_on()
 
     def ping(self) -> None:
-        """Have the hub say something.
+        """Have the hub say something. For who receives.
 
         Raises:
             OSError: the connection is cut.
         """
         self._protocol.send_ping(b"")
         self._flush()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is something left to send."""
+        return bool(self._unsent)
+
+    def send_on(self, at_most_s: float) -> None:
+        """Send more of what is left, once the hub takes it. Also while another thread receives.
+
+        Raises:
+            OSError: the connection is cut.
+        """
+        taking = select.poll()
+        with self._sending:
+            self._check()
+            taking.register(self._socket, select.POLLOUT)
+        taking.poll(ceil(at_most_s * 1000))
+        with self._sending:
+            self._send_on()
+
+    def _send_on(self) -> None:
+        self._check()
+        unsent = self._unsent
+        with suppress(*_NOT_NOW):
+            while unsent:
+                sent = self._socket.send(unsent[0])
+                if sent < len(unsent[0]):
+                    unsent[0] = memoryview(unsent[0])[sent:]
+                else:
+                    unsent.popleft()
+
+    def _flush(self) -> None:
+        """Send what the library has to say by itself: the answer to a ping, a goodbye."""
+        if data := b"".join(self._protocol.data_to_send()):
+            with self._sending:
+                self._unsent.append(data)
+                self._send_on()
+
+    # ------------------------------------------------------------ receiving
 
     def receive(self, at_most_s: float) -> bytes | None:
         """Return the next message; None if something else has come, or a part of it.
@@ -118,14 +172,46 @@ class Dialled:
         """
         if self._messages:
             return self._messages.popleft()
-        self._socket.settimeout(at_most_s)
-        data = self._socket.recv(_READ_BYTES)
+        self._is_received = True
+        try:
+            self._check()
+            data = self._read(at_most_s)
+        finally:
+            self._is_received = False
+            if self._is_dropped:
+                self._socket.close()
+        if data is None:
+            return None
         if self._protocol.is_between:
             said = websocket.read(data, masked=False)
             if isinstance(said, bytes):
                 return said
         self._feed(data)
         return self._messages.popleft() if self._messages else None
+
+    def _read(self, at_most_s: float) -> bytes | None:
+        if self._is_secure:  # it may have read ahead what poll knows nothing of
+            with self._sending, suppress(*_NOT_NOW):
+                return self._socket.recv(_READ_BYTES)
+        is_behind = self.is_behind
+        if is_behind:
+            self._polled.modify(self._socket, select.POLLIN | select.POLLOUT)
+        try:
+            if not self._polled.poll(ceil(at_most_s * 1000)):
+                raise TimeoutError
+        finally:
+            if is_behind:
+                self._polled.modify(self._socket, select.POLLIN)
+        if is_behind:
+            with self._sending:
+                self._send_on()
+        try:
+            if not self._is_secure:
+                return self._socket.recv(_READ_BYTES)
+            with self._sending:
+                return self._socket.recv(_READ_BYTES)
+        except _NOT_NOW:
+            return None
 
     def _feed(self, data: bytes) -> None:
         protocol = self._protocol
@@ -135,7 +221,8 @@ class Dialled:
             protocol.receive_eof()
         for event in protocol.events_received():
             self._take(event)
-        self._flush()
+        with suppress(OSError):  # first what it has said, and why it hung up
+            self._flush()
         if protocol.state is not OPEN and not self._messages:
             closed = protocol.close_rcvd
             if closed is not None and closed.code in NOT_AGAIN:
@@ -151,23 +238,32 @@ class Dialled:
                 self._messages.append(b"".join(self._parts))
                 self._parts.clear()
 
-    def _flush(self) -> None:
-        """Send what the library has to say by itself: the answer to a ping, a goodbye."""
-        if data := b"".join(self._protocol.data_to_send()):
-            self._socket.settimeout(_SEND_S)
-            self._socket.sendall(data)
+    # ------------------------------------------------------------ the end
+
+    def _check(self) -> None:
+        if self._is_dropped:
+            raise Cut("the connection was dropped")
 
     def close(self) -> None:
         """Hang up. Idempotent."""
-        try:
-            if self._protocol.state is OPEN:
-                self._protocol.send_close(1000)
-                self._flush()
-        except OSError:
-            pass
-        finally:
-            self._socket.close()
+        goodbye = Frame(Opcode.CLOSE, Close(CloseCode.NORMAL_CLOSURE, "").serialize())
+        with suppress(OSError), self._sending:
+            self._unsent.append(goodbye.serialize(mask=True))
+            self._send_on()
+        self.drop()
 
     def drop(self) -> None:
-        """Be gone without a word, as in a fork: the connection may be another's. Idempotent."""
-        self._socket.close()
+        """Be gone without a word: the connection may be another's, as in a fork. Idempotent.
+
+        Who receives is woken up, and has ended it when it is.
+        """
+        self._is_dropped = True
+        if os.getpid() != self._owner:
+            self._socket.close()
+            return
+        with self._sending:  # or what another thread sends would go to who has the number next
+            if not self._is_received:
+                self._socket.close()
+                return
+            with suppress(OSError):  # the library's own would end TLS while it is read
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

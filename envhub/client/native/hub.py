@@ -99,7 +99,7 @@ class RemoteHub:
         """
         from envhub.client.native.blocking import SyncRemoteHub
 
-        return SyncRemoteHub(self)
+        return SyncRemoteHub(self.address)
 
     async def start(self) -> None:
         """Connect.

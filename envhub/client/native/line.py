@@ -11,10 +11,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from envhub.client import speech
 from envhub.client.native.address import Address, refusal
+from envhub.client.native.bounds import framed
+from envhub.client.native.subscriber import LoopSubscriber
 from envhub.errors import ConnectionLost, EnvhubError, RemoteProtocolError, UsageError
 from envhub.wire import native
 
@@ -22,36 +24,10 @@ if TYPE_CHECKING:
     from envhub.client.direct import Direct
 
 MAX_REPLY_BYTES = 256 * 1024 * 1024  # one frame of the hub's; an observation's limit is below
-_FRAME_BYTES = 8 * 1024 * 1024  # of requests together, unless a single one is longer
-_FIELDS_BYTES = 128  # of a request, beside what it carries
 _PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0  # between two attempts to connect
 _PING_S = 20.0
 _LOOK_S = 1.0  # between two looks at who has waited for too long
 NOT_AGAIN = (1002, 1009)  # by which the hub says that it takes no such message
-
-
-class Subscriber(Protocol):
-    """A session: what it hears from its line."""
-
-    def resumed(self) -> list[native.Request]:
-        """Return what to say first over a new connection."""
-        ...
-
-    def hear(self, reply: native.Reply) -> None:
-        """Take a reply."""
-        ...
-
-    def cut_off(self, error: EnvhubError) -> None:
-        """Give up all that waits."""
-        ...
-
-    def end(self, error: EnvhubError) -> None:
-        """Give up all that waits, and never say it again."""
-        ...
-
-    def look(self, now: float) -> None:
-        """Give up what has waited for too long."""
-        ...
 
 
 class Line:
@@ -90,7 +66,7 @@ class Line:
             "compression": None,
             "proxy": None,
         }
-        self._subscribers: dict[int, Subscriber] = {}
+        self._subscribers: dict[int, LoopSubscriber] = {}
         self._channels = iter(range(1, 2**32))
         self._requests: list[native.Request] = []
         self._frames: deque[native.Frame] = deque()
@@ -124,7 +100,7 @@ class Line:
             await self._socket.close()
             self._socket = None
 
-    def subscribe(self, subscriber: Subscriber) -> int:
+    def subscribe(self, subscriber: LoopSubscriber) -> int:
         """Return the number by which a session is called over this line."""
         channel = next(self._channels)
         self._subscribers[channel] = subscriber
@@ -218,18 +194,7 @@ class Line:
 
     def _flush(self, group: int = 0, first: int = 0) -> None:
         """Make frames of the requests that wait."""
-        together: list[native.Request] = []
-        size = 0
-        for request in self._requests:
-            weight = _FIELDS_BYTES + native.carried_bytes(request)
-            is_full = size + weight > _FRAME_BYTES or len(together) == native.MAX_REQUESTS
-            if is_full and together:
-                self._frames.append(native.Frame(group, first, together))
-                together, size = [], 0
-            together.append(request)
-            size += weight
-        if together:
-            self._frames.append(native.Frame(group, first, together))
+        self._frames += framed(self._requests, group, first)
         self._requests.clear()
 
     async def _connected(self) -> Direct:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Literal, TypeVar
 
 from envhub.client.native import bounds
+from envhub.client.native.exchange import exchange
 from envhub.client.native.line import MAX_REPLY_BYTES
 from envhub.client.native.threadline import ThreadLine
 from envhub.errors import (
@@ -106,7 +107,7 @@ class RemoteMember:
         self._opened = self._over = self._process = None
         self._op = 0
         opening = native.Open(self._number, self._key, self._name)
-        self.line.exchange([opening], lambda: bool(self._opened or self._over), bounds.OPEN_S)
+        exchange(self.line, [opening], lambda: bool(self._opened or self._over), bounds.OPEN_S)
         if self._over is not None:
             raise self._over
 
@@ -360,4 +361,4 @@ class RemoteMember:
                 self.line.leave(self._number, self._key)
             elif self._over is None:
                 closing = native.Close(self._number)
-                self.line.exchange([closing], lambda: self._over is not None, bounds.CLOSE_S)
+                exchange(self.line, [closing], lambda: self._over is not None, bounds.CLOSE_S)

@@ -8,15 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from envhub.client.native import bounds
-from envhub.client.native.channel import Channel, Making
+from envhub.client.native.awaiting import AwaitedChannel
+from envhub.client.native.channel import Making, stepping
 from envhub.client.native.line import Line
-from envhub.errors import (
-    EnvhubError,
-    InvalidAction,
-    RemoteProtocolError,
-    SessionClosed,
-    SessionLost,
-)
+from envhub.errors import EnvhubError, RemoteProtocolError, SessionLost
 from envhub.results import Bill, Record, StepResult
 from envhub.wire import calls, native
 
@@ -40,7 +35,7 @@ class RemoteSession:
         self._line = line
         self._environment = environment
         self._lock = asyncio.Lock()
-        self._channel = Channel(line, environment)
+        self._channel = AwaitedChannel(line, environment)
         self._described: native.Described | None = None
         self._closed = False
 
@@ -54,14 +49,12 @@ class RemoteSession:
     @property
     def title(self) -> str:
         """The environment's name and version."""
-        opened = self._channel.opened
-        return f"{opened.environment} {opened.version}" if opened else self._environment
+        return self._channel.title
 
     @property
     def limits(self) -> dict[str, float]:
         """The limits in force by name, the hub's caps applied; 0 is no limit."""
-        opened = self._channel.opened
-        return dict(opened.limits) if opened else {}
+        return self._channel.limits
 
     @property
     def output(self) -> str:
@@ -71,8 +64,7 @@ class RemoteSession:
     @property
     def pid(self) -> int:
         """The number of the session's process on the hub's machine; 0 if none is known."""
-        told = self._channel.process
-        return told.pid if told is not None else 0
+        return self._channel.pid
 
     @property
     def receipt(self) -> Receipt:
@@ -81,16 +73,11 @@ class RemoteSession:
         Raises:
             SessionClosed: no process is known: there was no call since it was opened or lost.
         """
-        from envhub_sandbox import Receipt
-
-        told = self._channel.process
-        if told is None:
-            raise SessionClosed("the session has no process yet", hint="reset begins one")
-        return Receipt(told.tier, told.launcher, told.layers, told.seen, told.uid, told.missing)
+        return self._channel.receipt
 
     async def bill(self) -> Bill:
         """Return what the session has used so far, also after its end. As `Session.bill`."""
-        return await self._channel.bill()
+        return await self._channel.told_bill()
 
     async def reset(
         self, seed: int | None = None, *, episode_id: str | None = None, **options: Any
@@ -99,7 +86,7 @@ class RemoteSession:
         data = bounds.checked(calls.options(seed, episode_id, options))
         async with self._lock:
             if isinstance(self._channel.over, SessionLost) and not self._closed:
-                channel = Channel(self._line, self._environment)
+                channel = AwaitedChannel(self._line, self._environment)
                 await channel.open()
                 self._channel = channel
             answer = await self._channel.call(
@@ -109,7 +96,7 @@ class RemoteSession:
 
     async def step(self, action: Any) -> StepResult:
         """Take one action. Arguments and errors are those of `Session.step`."""
-        answer = await self._call("step", _step(action))
+        answer = await self._call("step", stepping(action))
         return calls.result(calls.expect(answer, native.Observed))
 
     def begin_step(self, action: Any, done: Callable[[StepResult | EnvhubError], None]) -> None:
@@ -128,11 +115,11 @@ class RemoteSession:
                     answer = error
             done(answer)
 
-        self._channel.begin("step", _step(action), take)
+        self._channel.start("step", stepping(action), take)
 
     async def stream(self, action: Any) -> AsyncGenerator[StepResult, None]:
         """Take one action and yield each part of it. As `Session.stream`."""
-        making = _step(action, stream=True)
+        making = stepping(action, stream=True)
         while True:
             answer = await self._call("step", making)
             if isinstance(answer, native.Finished):
@@ -182,11 +169,3 @@ class RemoteSession:
     async def _call(self, stage: str, making: Making) -> native.Answer:
         async with self._lock:
             return await self._channel.call(stage, making)
-
-
-def _step(action: Any, *, stream: bool = False) -> Making:
-    data = calls.action(action)
-    if len(data) > native.MOST_CARRIED_BYTES:
-        most = native.MOST_CARRIED_BYTES
-        raise InvalidAction(f"an action of {len(data)} bytes is over {most}")
-    return lambda channel, op, acked: native.Step(channel, op, acked, data, stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from envhub.client.native.exchange import exchange
 from envhub.client.native.member import RemoteMember
 
 
@@ -24,7 +25,7 @@ def wait(members: Sequence[RemoteMember], least: int) -> None:
 
     try:
         at_most_s = max(member.allowed_s for member in pending)
-        members[0].line.exchange(requests, done, at_most_s, first)
+        exchange(members[0].line, requests, done, at_most_s, first)
     except BaseException:  # KeyboardInterrupt among them
         for member in members:
             member.abandon()
