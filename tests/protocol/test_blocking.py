@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -416,7 +417,9 @@ def test_a_hub_that_nobody_has_any_more_leaves_nothing(url: str) -> None:
 def test_in_a_fork_nothing_is_said_and_the_parent_goes_on(url: str) -> None:
     with envhub.connect(url) as hub, hub.make("chain") as env:
         env.reset(seed=1)
-        child = os.fork()
+        with warnings.catch_warnings():  # Python's, of forks beside threads
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
         if not child:
             code = 1
             try:

@@ -252,11 +252,11 @@ class SyncRemoteSession:
         self._channel.close()
 
     @property
-    def step_allowed_s(self) -> float:
+    def _step_allowed_s(self) -> float:
         """How long an answer to a step may take."""
         return bounds.allowed_s(self._channel.opened, "step")
 
-    def give_up_late(self, now: float) -> None:
+    def _give_up_late(self, now: float) -> None:
         """Give up what should have an answer by now. For batches."""
         with self._line.lock:
             self._channel.look(now)
@@ -304,13 +304,13 @@ class SyncBatch(Gathering[SyncRemoteSession]):
     def recv(self, first: int | None = None) -> dict[SyncRemoteSession, Outcome]:
         """Return what is ready, once so many sessions are. As `Batch.recv`."""
         self._want(first)
-        at_most_s = max((one.step_allowed_s for one in self.sessions), default=0.0)
+        at_most_s = max((one._step_allowed_s for one in self.sessions), default=0.0)
         while not self._line.until(
             lambda: None, lambda: self._is_enough, time.monotonic() + at_most_s
         ):
             now = time.monotonic()
             for session in self.sessions:
-                session.give_up_late(now)
+                session._give_up_late(now)
         with self._line.lock:
             return self._taken()
 
