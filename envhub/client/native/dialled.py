@@ -30,6 +30,8 @@ from envhub.errors import RemoteProtocolError
 from envhub.wire import native, websocket
 
 _READ_BYTES = 64 * 1024
+# Python does not run the handler of a signal that came just before the thread began to wait
+NOTICE_S = 0.5
 _MASKS_BYTES = 4096  # drawn at once: asking the kernel for four bytes costs as much
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -197,8 +199,10 @@ class Dialled:
         if is_behind:
             self._polled.modify(self._socket, select.POLLIN | select.POLLOUT)
         try:
-            if not self._polled.poll(ceil(at_most_s * 1000)):
-                raise TimeoutError
+            while not self._polled.poll(ceil(min(at_most_s, NOTICE_S) * 1000)):
+                at_most_s -= NOTICE_S
+                if at_most_s <= 0:
+                    raise TimeoutError
         finally:
             if is_behind:
                 self._polled.modify(self._socket, select.POLLIN)

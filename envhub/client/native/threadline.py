@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 
 from envhub.client.native.address import Address
 from envhub.client.native.bounds import framed
-from envhub.client.native.dialled import Cut, Dialled
+from envhub.client.native.dialled import NOTICE_S, Cut, Dialled
 from envhub.client.native.pauses import Pauses
 from envhub.client.native.readers import Readers, Waiting
 from envhub.client.native.subscriber import Subscriber
@@ -233,7 +233,7 @@ class ThreadLine:
     def _follow(self, waiting: Waiting, left: float) -> None:
         dialled = self._dialled
         if dialled is None or not dialled.is_behind:
-            waiting.sleep(left)
+            waiting.sleep(min(left, NOTICE_S))
             return
         try:
             dialled.send_on(min(left, _LOOK_S))
