@@ -11,6 +11,7 @@ from gymnasium import spaces as kinds
 from gymnasium.vector import AutoresetMode
 
 from envhub.adapters import spaces
+from envhub.adapters.episodes import Episodes
 from envhub.adapters.members import M, Member, Waiting
 from envhub.adapters.packing import Batch, pack
 from envhub.adapters.seeds import Seeds
@@ -18,7 +19,6 @@ from envhub.adapters.seen import Seen
 from envhub.errors import EnvhubError, RemoteProtocolError, UsageError
 from envhub.wire.vector import (
     RESET,
-    STEP,
     Answered,
     Ask,
     Autoreset,
@@ -47,7 +47,7 @@ class Crew(Generic[M]):
         whom: all members.
         size: how many there are.
         space: of one observation.
-        over: whose next step is a reset.
+        episodes: whose are over.
         seen: their observations.
         kind: of what is returned.
         is_whole: they are one object, which resets its own.
@@ -65,8 +65,7 @@ class Crew(Generic[M]):
             ends.append(ends[-1] + member.count)
         self.rows = [slice(first, last) for first, last in pairwise(ends)]
         self.size = ends[-1]
-        self.over = np.ones(self.size, np.bool_)
-        self._overs = [member.count for member in self.members]  # how many of each are
+        self.episodes = Episodes(self.rows)
         self.everybody = dict(enumerate(self.rows))
         self.whom = range(len(self.members))
         self._same_step = False
@@ -96,15 +95,6 @@ class Crew(Generic[M]):
         """Raise what a call would meet that cannot be made."""
         self.members[0].check_usable()
 
-    def are_over(self, whom: Iterable[int]) -> bool:
-        """Whether an episode of these members is."""
-        return any(self._overs[at] for at in whom)
-
-    def _mark(self, at: int, over: Any) -> None:
-        """Note which episodes of a member are over."""
-        self.over[self.rows[at]] = over
-        self._overs[at] = int(self.over[self.rows[at]].sum())
-
     # ------------------------------------------------------------ resets
 
     def reset(
@@ -120,7 +110,7 @@ class Crew(Generic[M]):
         """
         whom = [at for at, rows in enumerate(self.rows) if mask[rows].any()]
         for at in whom:  # until they were reset
-            self._mark(at, self.over[self.rows[at]] | mask[self.rows[at]])
+            self.episodes.mark(at, self.episodes.of(at) | mask[self.rows[at]])
         self._seeds.give(seeds, np.flatnonzero(mask))
         try:
             live = self._live(whom)
@@ -157,7 +147,7 @@ class Crew(Generic[M]):
         assert views is not None
         pack(batch, batch.parts[at], member.result(Batched), whole=self.is_whole)
         views.turn, views.has_observed = 1 - views.turn, True
-        self._mark(at, self.over[self.rows[at]] & ~mask)
+        self.episodes.mark(at, self.episodes.of(at) & ~mask)
         member.count_batch(0, int(mask.sum()))
 
     # ------------------------------------------------------------ steps
@@ -170,12 +160,12 @@ class Crew(Generic[M]):
             taken: the leaves of the actions, of kinds that may be cast to theirs.
         """
         live = self._live(parts)  # all, before one of them steps
-        todo = self.over.view(np.uint8) + STEP  # or RESET, which follows it
         try:
             for at, views in live.items():
-                views.todo[:] = todo[self.rows[at]]
+                self.episodes.tell(at, views.todo)
+                part = parts[at]
                 for leaf, array in zip(views.actions, taken, strict=True):
-                    leaf[:] = array[parts[at]]
+                    leaf[:] = array[part]
                 self.members[at].begin("step", _STEPS[1 - views.turn])
         except BaseException:
             for at in parts:
@@ -240,29 +230,24 @@ class Crew(Generic[M]):
             lost: who has no result, and why; who lies is added.
         """
         views: list[spaces.Views] = [self.seen.views[at] for at in whom]  # type: ignore[misc]
-        # a row here and there is faster than `concatenate`
-        batch.rewards = rewards = np.empty(batch.size)
-        raw = np.empty((2, batch.size), np.uint8)
-        for part, each in zip(batch.parts.values(), views, strict=True):
-            rewards[part] = each.rewards
-            raw[:, part] = each.ends
+        batch.rewards = rewards = np.concatenate([each.rewards for each in views])
         if 0 in np.isfinite(rewards).tobytes():  # half of what `all` costs
             self._find_liars(whom, batch, lost)
-        ends = raw != 0
+        ends = np.concatenate([each.ends for each in views], 1) != 0
         batch.terminated, batch.truncated = terminated, truncated = ends[0], ends[1]
         now_over = terminated | truncated
-        said, is_anew = now_over.tobytes(), self._same_step
+        said, counts, is_anew = now_over.tobytes(), self.episodes.counts, self._same_step
         for at, each in zip(whom, views, strict=True):
             if at in lost:
                 continue
             each.turn, each.has_observed = 1 - each.turn, True
-            member, part, resets = self.members[at], batch.parts[at], self._overs[at]
+            member, part, resets = self.members[at], batch.parts[at], counts[at]
             count = said.count(1, part.start, part.stop)
             member.count_batch(member.count - resets, resets + count if is_anew else resets)
-            count = 0 if is_anew else count
+            if is_anew:
+                count = 0
             if resets or count:
-                self.over[self.rows[at]] = now_over[part] if count else False
-                self._overs[at] = count
+                self.episodes.follow(at, now_over[part] if count else False, count)
         self.seen.join(views, batch, own=bool(lost))
 
     def _find_liars(
@@ -272,13 +257,13 @@ class Crew(Generic[M]):
         for at in whom:
             rewards = batch.rewards[batch.parts[at]]
             if not self.is_whole:
-                rewards[self.over[self.rows[at]]] = 0.0  # a reset has none
+                rewards[self.episodes.of(at)] = 0.0  # a reset has none
             if at not in lost and not np.isfinite(rewards).all():
                 lost[at] = RemoteProtocolError("rewards that are not finite")
 
     def _lose(self, at: int, error: EnvhubError, batch: Batch) -> None:
         """End the episodes of a member that has no result, for this cause."""
-        part, all_resets = batch.parts[at], self._overs[at] == self.members[at].count
+        part, all_resets = batch.parts[at], self.episodes.counts[at] == self.members[at].count
         self._drop(at)
         if all_resets:  # a fresh one would come to no more
             raise error
@@ -362,7 +347,7 @@ class Crew(Generic[M]):
         lost: list[int] = []
         for at in whom:
             views, member = self.seen.views[at], self.members[at]
-            if views is not None and member.is_ready(self._overs[at] == member.count):
+            if views is not None and member.is_ready(self.episodes.counts[at] == member.count):
                 live[at] = views
             else:
                 lost.append(at)
@@ -373,7 +358,7 @@ class Crew(Generic[M]):
 
     def _drop(self, at: int) -> None:
         self.seen.drop(at)
-        self._mark(at, True)
+        self.episodes.mark(at, True)
         self.members[at].drop()
 
     def _drop_pending(self, whom: Iterable[int]) -> None:
@@ -381,7 +366,7 @@ class Crew(Generic[M]):
         for at in whom:
             if not self.members[at].is_ready():
                 self._drop(at)
-            self._mark(at, True)
+            self.episodes.mark(at, True)
 
     # ------------------------------------------------------------ what is returned
 

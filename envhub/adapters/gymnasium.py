@@ -319,7 +319,7 @@ class VectorEnv(_VectorEnv[Any, Any, Any]):
     def _check_begun(self, whom: Iterable[int]) -> None:
         if not self._begun:
             raise ResetNeeded("`step` before `reset`")
-        if self._mode is AutoresetMode.DISABLED and self._crew.are_over(whom):
+        if self._mode is AutoresetMode.DISABLED and self._crew.episodes.are_over(whom):
             raise ResetNeeded("an episode has ended: reset it with a `reset_mask`")
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:

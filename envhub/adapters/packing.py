@@ -14,6 +14,7 @@ from envhub.errors import EnvhubError, EnvironmentFailed, RemoteProtocolError
 from envhub.wire import infos as wire
 from envhub.wire.vector import Batched, mapping
 
+_NESTED = kinds.Tuple, kinds.Dict
 # what a vector environment says, and no environment in it
 _OURS = ("envhub_error", "_envhub_error", "env_id")
 
@@ -55,7 +56,7 @@ class Batch:
 
     def seen(self, space: kinds.Space[Any]) -> Any:
         """Return the observations, in the space's form."""
-        if len(self.leaves) == 1 and not isinstance(space, kinds.Tuple | kinds.Dict):
+        if len(self.leaves) == 1 and not isinstance(space, _NESTED):
             return self.leaves[0]
         return spaces.nested(space, iter(self.leaves))
 

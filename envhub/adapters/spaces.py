@@ -137,13 +137,15 @@ def taker(space: spaces.Space[Any], count: int) -> Callable[[Any], list[Any]]:
         count: of a batch.
     """
     kinds = [(np.dtype(d), (count, *s)) for d, s in _leaf_kinds(space)]
-    is_flat = not isinstance(space, spaces.Tuple | spaces.Dict)
 
     def take(actions: Any) -> list[Any]:
-        leaves = (actions,) if is_flat else flat(space, actions)
+        leaves = flat(space, actions)
         return [_taken(leaf, *kind) for leaf, kind in zip(leaves, kinds, strict=True)]
 
-    return take
+    if isinstance(space, spaces.Tuple | spaces.Dict):
+        return take
+    ((dtype, shape),) = kinds
+    return lambda actions: [_taken(actions, dtype, shape)]
 
 
 def _taken(leaf: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
@@ -153,7 +155,7 @@ def _taken(leaf: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
         raise InvalidAction(f"the actions are no array: {error}") from None
     if array.shape != shape:
         raise InvalidAction(f"actions of shape {array.shape}, expected {shape}")
-    if array.dtype != dtype and not np.can_cast(array.dtype, dtype, "same_kind"):
+    if array.dtype is not dtype and not np.can_cast(array.dtype, dtype, "same_kind"):
         raise InvalidAction(f"actions of {array.dtype}, expected {dtype}")
     return array
 

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from envhub.errors import (
     EnvhubError,
@@ -48,6 +48,7 @@ from envhub.wire.vector import (
 
 _READ_BYTES = 64 * 1024
 _NUMBER_BYTES = 8
+Watched = Literal["channel", "end", "output"]
 R = TypeVar("R")
 
 
@@ -74,9 +75,12 @@ class Member:
         is_pending: it is.
         took_s: that call, from begin to end.
         watch: wakes up when there is something to look at.
+        watched: by that, each by its descriptor.
+        was_last: of its crew to have the outcome of a call.
     """
 
     watch: select.poll
+    watched: dict[int, Watched]
     _channel: socket.socket
 
     def __init__(
@@ -107,6 +111,7 @@ class Member:
         self.outcome: VectorReply | EnvhubError | None = None
         self.is_pending = False
         self.took_s = 0.0
+        self.was_last = False
 
     def _new_exchange(self) -> Exchange:
         return Exchange(self._limits, self._place.meter)
@@ -290,16 +295,14 @@ class Member:
         self.process.used = True
         self._channel = self.process.channel
         self.watch, self._printed = select.poll(), select.poll()
-        for descriptor in self.descriptors:
+        self.watched = {
+            self._channel.fileno(): "channel", self.process.pidfd: "end",
+            self.process.output: "output",
+        }  # fmt: skip
+        for descriptor in self.watched:
             self.watch.register(descriptor, select.POLLIN)
         self._printed.register(self.process.output, select.POLLIN)
         self.begin("reset", lambda op: Gather(op, self.count, self._options, self.whole))
-
-    @property
-    def descriptors(self) -> tuple[int, int, int]:
-        """What its process is looked at by: the socket, the pidfd, its output."""
-        process = self.process
-        return process.channel.fileno(), process.pidfd, process.output
 
     def begin_share(self, seeds: list[int | None]) -> None:
         """Hand the process memory for what the environments are: the second step.

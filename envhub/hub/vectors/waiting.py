@@ -12,16 +12,19 @@ import os
 import select
 import time
 from collections.abc import Sequence
+from operator import attrgetter
 
-from envhub.hub.vectors.member import Member
+from envhub.hub.vectors.member import Member, Watched
 
 _SPIN_S = 50e-6
 _SOON_S = 150e-6  # what took less, a wake-up included, might have been spun for
 _BRIEF_S = 0.002
+_BRIEF_MS = _BRIEF_S * 1000
 _CLOSE_S = 30.0  # between a kill and the end
 # Python runs a signal's handler between two bytecodes, and one that comes between the last of
 # them and the wait not before the wait is over
 _LOOK_S = 0.5
+_IS_LAST = attrgetter("was_last")
 
 
 def wait(members: Sequence[Member], least: int) -> None:
@@ -34,8 +37,10 @@ def wait(members: Sequence[Member], least: int) -> None:
         pending = [member for member in members if member.is_pending]
         if len(members) - len(pending) >= least:
             return
-        if any(member.took_s < _SOON_S for member in pending):
-            pending = _spin(members, pending, least)
+        for member in pending:
+            if member.took_s < _SOON_S:
+                pending = _spin(members, pending, least)
+                break
         if least == len(members):
             pending = [member for member in _one_by_one(pending) if member.is_pending]
         if len(members) - len(pending) < least:
@@ -49,20 +54,31 @@ def wait(members: Sequence[Member], least: int) -> None:
 def _one_by_one(pending: list[Member]) -> list[Member]:
     """Wait for each of those that take no time worth mentioning; return the others.
 
-    One that ends before the one that is waited for wakes nobody up.
+    One that ends before the one that is waited for wakes nobody up. So the first is who was the
+    last to end before: as a rule it has a processor together with us, and to be woken up while
+    it computes would hold it up.
     """
+    if not pending:
+        return pending
     until = time.perf_counter() + _BRIEF_S
+    last = None
+    if not pending[0].was_last:
+        pending = sorted(pending, key=_IS_LAST, reverse=True)
     for at, member in enumerate(pending):
+        if member.may_have_answered():
+            member.receive()
         while member.is_pending:
             if member.unsent or time.perf_counter() >= until:
                 return pending[at:]
-            for descriptor, _ in member.watch.poll(_BRIEF_S * 1000):
-                channel, end, _ = member.descriptors
-                what = "channel" if descriptor == channel else "output"
-                if not _look(member, "end" if descriptor == end else what):
+            last = member
+            for descriptor, _ in member.watch.poll(_BRIEF_MS):
+                if not _look(member, member.watched[descriptor]):
                     member.watch.unregister(descriptor)
                 if not member.is_pending:
                     break
+    if last is not None and not last.was_last:
+        for member in pending:
+            member.was_last = member is last
     return []
 
 
@@ -83,13 +99,12 @@ def _spin(members: Sequence[Member], pending: list[Member], least: int) -> list[
 
 def _block(pending: list[Member], least: int) -> None:
     poll = select.poll()
-    by_descriptor: dict[int, tuple[Member, str]] = {}
+    by_descriptor: dict[int, tuple[Member, Watched]] = {}
     until: dict[int, float] = {}
     for member in pending:
         until[id(member)] = member.deadline.until
         events = select.POLLIN | (select.POLLOUT if member.unsent else 0)
-        names = ("channel", "end", "output")
-        for descriptor, what in zip(member.descriptors, names, strict=True):
+        for descriptor, what in member.watched.items():
             by_descriptor[descriptor] = member, what
             poll.register(descriptor, events if what == "channel" else select.POLLIN)
     while least > 0:
@@ -117,7 +132,7 @@ def _block(pending: list[Member], least: int) -> None:
                 until[id(member)] = now + _CLOSE_S
 
 
-def _look(member: Member, what: str) -> bool:
+def _look(member: Member, what: Watched) -> bool:
     """See to a descriptor; return whether more may come from it."""
     if what == "output":
         return member.read_output()
