@@ -25,7 +25,7 @@ def pair() -> Iterator[Pair]:
 
 
 def begun(requests: Requests) -> list[asyncio.Task[None]]:
-    return [asyncio.create_task(requests.send(b"%d" % number, [])) for number in range(MANY)]
+    return [asyncio.create_task(requests.send(b"%d" % number, list)) for number in range(MANY)]
 
 
 async def sent(tasks: list[asyncio.Task[None]]) -> int:
@@ -66,6 +66,24 @@ async def test_one_that_is_given_up_does_not_hold_up_the_others(pair: Pair) -> N
     assert [n for n, task in enumerate(tasks) if task.cancelled()] == [first, first + 7]
 
 
+async def test_none_opens_descriptors_before_its_turn(pair: Pair) -> None:
+    """A storm of sessions would else have none left."""
+    ours, _ = pair
+    requests, opened = Requests(ours), 0
+
+    def opening() -> list[int]:
+        nonlocal opened
+        opened += 1
+        return []
+
+    tasks = [asyncio.create_task(requests.send(b"1", opening)) for _ in range(MANY)]
+    done = await sent(tasks)
+    assert opened == done + 1 < MANY
+    requests.stop()
+    await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE_S)
+    assert opened == done + 1
+
+
 @pytest.mark.parametrize("how", ["we stop", "the zygote ends"])
 async def test_none_waits_for_a_zygote_that_is_no_more(pair: Pair, how: str) -> None:
     ours, theirs = pair
@@ -85,7 +103,7 @@ async def test_none_waits_for_a_zygote_that_is_no_more(pair: Pair, how: str) -> 
 async def test_descriptors_go_with_them(pair: Pair) -> None:
     ours, theirs = pair
     reading, writing = os.pipe()
-    await Requests(ours).send(b"1", [writing])
+    await Requests(ours).send(b"1", lambda: [writing])
     data, handed, _, _ = socket.recv_fds(theirs, 32, 1)
     os.write(handed[0], b"here")
 

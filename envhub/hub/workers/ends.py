@@ -18,31 +18,39 @@ _HELLO_BYTES = 64 * 1024
 
 
 class Ends:
-    """Our ends, and those that the zygote hands to the child.
+    """Our ends, and those that the zygote hands to the child. None is there before `open`.
 
     Args:
         broker: also make the socket on which it asks for agent sandboxes.
         uid: the spare user that it runs as; -1 if it runs as we do.
     """
 
+    channel: socket.socket
+
     def __init__(self, *, broker: bool, uid: int) -> None:
         self._open: list[socket.socket] = []
         self.output = self._write = -1
         self.broker: socket.socket | None = None
-        try:
-            self.channel, self._theirs = self._pair(socket.SOCK_STREAM)
-            self.channel.setblocking(False)
-            self.output, self._write = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(self.output, False)
-            if uid >= 0:  # or /dev/stdout could not be opened by name in there
-                os.fchown(self._write, uid, uid)
-            self.handed = [self._theirs.fileno(), self._write]
-            if broker:
-                self.broker, theirs = self._pair(socket.SOCK_SEQPACKET)
-                self.handed.append(theirs.fileno())
-        except OSError:
-            self.close()
-            raise
+        self._wants_broker = broker
+        self._uid = uid
+
+    def open(self) -> list[int]:
+        """Open them; return those to hand over. Whatever comes of it, `close` closes them.
+
+        Raises:
+            OSError: there is no descriptor left.
+        """
+        self.channel, theirs = self._pair(socket.SOCK_STREAM)
+        self.channel.setblocking(False)
+        self.output, self._write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.output, False)
+        if self._uid >= 0:  # or /dev/stdout could not be opened by name in there
+            os.fchown(self._write, self._uid, self._uid)
+        handed = [theirs.fileno(), self._write]
+        if self._wants_broker:
+            self.broker, theirs = self._pair(socket.SOCK_SEQPACKET)
+            handed.append(theirs.fileno())
+        return handed
 
     def close_theirs(self) -> None:
         """Close what has been handed over. Idempotent."""

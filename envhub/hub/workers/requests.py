@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 
 class Requests:
@@ -20,13 +21,19 @@ class Requests:
         self._room: asyncio.Future[None] | None = None
         self._stopped = False
 
-    async def send(self, packet: bytes, handed: list[int]) -> None:
+    async def send(self, packet: bytes, opening: Callable[[], list[int]]) -> None:
         """Send one, with descriptors.
 
+        Args:
+            packet: says what is asked.
+            opening: opens the descriptors, when it is the turn of this one: if thousands held
+                theirs while they wait, there might be none left.
+
         Raises:
-            OSError: the zygote is gone.
+            OSError: the zygote is gone; and what `opening` raises.
         """
         async with self._turn:
+            handed = [] if self._stopped else opening()
             while not self._stopped:
                 try:
                     socket.send_fds(self._control, [packet], handed)

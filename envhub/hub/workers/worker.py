@@ -163,12 +163,16 @@ class Worker:
         await asyncio.shield(self._going)
 
     async def _fork(self, deadline_s: float, *, broker: bool) -> SessionProcess:
+        ends = Ends(broker=broker, uid=self._launched.uid)
+
+        def opening() -> list[int]:
+            try:
+                return ends.open()
+            except OSError as error:
+                raise self._no_descriptors(error) from error
+
         try:
-            ends = Ends(broker=broker, uid=self._launched.uid)
-        except OSError as error:
-            raise self._no_descriptors(error) from error
-        try:
-            number, pidfd, pid = await self._ask_to_fork(ends.handed, deadline_s)
+            number, pidfd, pid = await self._ask_to_fork(opening, deadline_s)
         except BaseException:
             ends.close()
             raise
@@ -199,7 +203,8 @@ class Worker:
             raise self._no_descriptors(error) from error
         try:
             with theirs:
-                number, pidfd, pid = await self._ask_to_fork([theirs.fileno()], deadline_s)
+                handed = [theirs.fileno()]
+                number, pidfd, pid = await self._ask_to_fork(lambda: handed, deadline_s)
         except BaseException:
             ours.close()
             raise
@@ -224,8 +229,10 @@ class Worker:
         what = f"no session process of `{self._name}`: {error.strerror}"
         return WorkerStartFailed(what, hint="close sessions, or raise `ulimit -n`")
 
-    async def _ask_to_fork(self, handed: list[int], deadline_s: float) -> tuple[int, int, int]:
-        """Send the descriptors to the zygote; return the fork's number, its pidfd and pid."""
+    async def _ask_to_fork(
+        self, opening: Callable[[], list[int]], deadline_s: float
+    ) -> tuple[int, int, int]:
+        """Send descriptors to the zygote; return the fork's number, its pidfd and pid."""
         if not self.alive:
             raise WorkerStartFailed(f"the worker of `{self._name}` has ended")
         number = next(self._numbers)
@@ -233,7 +240,7 @@ class Worker:
         self._forking[number] = answered
         try:
             async with asyncio.timeout(deadline_s):
-                await self._send_request(number, handed)
+                await self._send_request(number, opening)
                 pidfd = await answered
         except BaseException as error:
             self._early.pop(number, None)
@@ -275,9 +282,9 @@ class Worker:
             raise ValueError("its zygote sent the pidfd of a process that is not its child")
         return pid
 
-    async def _send_request(self, number: int, handed: list[int]) -> None:
+    async def _send_request(self, number: int, opening: Callable[[], list[int]]) -> None:
         try:
-            await self._requests.send(b"%d" % number, handed)
+            await self._requests.send(b"%d" % number, opening)
         except OSError as error:
             raise WorkerStartFailed(f"the worker of `{self._name}` has ended") from error
 
