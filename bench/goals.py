@@ -82,11 +82,13 @@ def _many_sessions() -> Iterator[Goal]:
 
 
 def _our_client() -> Iterator[Goal]:
-    for what, figure in (("plain dicts", "native"),
-                         ("OpenEnv's folder", "OpenEnv's folder")):  # fmt: skip
-        yield Goal(f"1 session, our client over WebSocket, one core, {what}: p50",
-                   "OpenEnv's server and client", "remote",
-                   f"{remote.ONE_STOCK} ÷ envhub.connect, {figure}: p50")  # fmt: skip
+    for client, how in (("our client", ""), ("our blocking client", "blocking, ")):
+        for what, figure in (("plain dicts", "native"),
+                             ("OpenEnv's folder", "OpenEnv's folder")):  # fmt: skip
+            yield Goal(f"1 session, {client} over WebSocket, one core, {what}: p50",
+                       "OpenEnv's server and client", "remote",
+                       f"{remote.ONE_STOCK} ÷ envhub.connect, {how}{figure}: p50",
+                       )  # fmt: skip
     for how, said in (
         ("a connection each", "a connection each"),
         ("a task each", "multiplexed"),

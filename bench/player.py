@@ -9,7 +9,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -183,6 +183,41 @@ class FirstReady(Multiplexed):
         return times
 
 
+class Blocking:
+    """One connection, and its sessions stepped one after the other. Blocking."""
+
+    def __init__(self, url: str, environment: str) -> None:
+        self._url = url
+        self._environment = environment
+        self._stack = ExitStack()
+        self._sessions: dict[envhub.SyncRemoteSession, Script] = {}
+
+    async def open(self, sessions: int) -> int:
+        """Open so many sessions, and reset them."""
+        hub = self._stack.enter_context(envhub.connect(self._url).sync())
+        for at in range(sessions):
+            session = self._stack.enter_context(hub.make(self._environment))
+            session.reset()
+            self._sessions[session] = _script(self._environment, at)
+        return 0
+
+    async def play(self, until: float) -> list[float]:
+        """Step each, and then each again."""
+        times: list[float] = []
+        while (began := time.perf_counter()) < until:
+            for session, script in self._sessions.items():
+                script.check(session.step(script.next()).observation)
+                now = time.perf_counter()
+                times.append((now - began) * 1e6)
+                began = now
+        return times
+
+    async def close(self) -> None:
+        """Close them."""
+        self._sessions.clear()
+        self._stack.close()
+
+
 class Vector:
     """One session with as many environments, stepped by one call. Blocking.
 
@@ -255,6 +290,7 @@ HOWS: dict[str, Callable[[str, str], Player]] = {
     "multiplexed": Multiplexed,
     "batched": Batched,
     "first-ready": FirstReady,
+    "blocking": Blocking,
     "mixed": Mixed,
     "vector": Vector,
     "vectorised": partial(Vector, whole=True),

@@ -87,6 +87,10 @@ def _pairs() -> Iterator[Pair]:
     yield Pair(f"{_ONE}, envhub.connect, OpenEnv's folder", _FOLDER, "multiplexed", 6.0)
     yield Pair(f"{_ONE}, envhub.connect, echo", _ECHO, "multiplexed")
     yield Pair(f"{_ONE}, envhub.connect, native", _NATIVE, "multiplexed", 8.0)
+    blocking = f"{_ONE}, envhub.connect, blocking"
+    yield Pair(f"{blocking}, OpenEnv's folder", _FOLDER, "blocking", 6.0)
+    yield Pair(f"{blocking}, echo", _ECHO, "blocking")
+    yield Pair(f"{blocking}, native", _NATIVE, "blocking", 8.0)
     yield Pair(f"{_ONE}, a WebSocket echo, no environment", WEBSOCKET, "websockets")
 
 
