@@ -62,6 +62,14 @@ def program(url: str) -> list[object]:
     return log
 
 
+def episode(hub: Any, seed: int, steps: int) -> list[object]:
+    """All that a session sees in so many steps."""
+    with hub.make("chain") as env:
+        log: list[object] = [env.reset(seed=seed)]
+        log += [env.step({"text": f"{seed}/{at}"}) for at in range(steps)]
+        return log
+
+
 def tending() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "envhub-tend"]
 
@@ -100,16 +108,10 @@ def when_it_runs(hub: Any, env: Any, do: Callable[[], Any]) -> threading.Thread:
 
 
 def test_threads_with_a_session_each_see_what_they_would_see_alone(url: str) -> None:
-    def play(hub: Any, seed: int) -> list[object]:
-        with hub.make("chain") as env:
-            log: list[object] = [env.reset(seed=seed)]
-            log += [env.step({"text": f"{seed}/{at}"}) for at in range(40)]
-            return log
-
     with envhub.connect(url) as hub:
-        alone = [play(hub, seed) for seed in range(8)]
+        alone = [episode(hub, seed, 40) for seed in range(8)]
         with ThreadPoolExecutor(8) as pool:
-            together = list(pool.map(lambda seed: play(hub, seed), range(8)))
+            together = list(pool.map(lambda seed: episode(hub, seed, 40), range(8)))
 
     assert together == alone
 
@@ -214,18 +216,12 @@ def test_a_step_that_runs_during_the_cut_is_carried_out_once(url: str) -> None:
 
 
 def test_threads_go_on_over_cuts(url: str) -> None:
-    def play(hub: Any, seed: int) -> list[object]:
-        with hub.make("chain") as env:
-            log: list[object] = [env.reset(seed=seed)]
-            log += [env.step({"text": f"{seed}/{at}"}) for at in range(60)]
-            return log
-
     with envhub.connect(url) as hub:
-        alone = [play(hub, seed) for seed in range(4)]
+        alone = [episode(hub, seed, 60) for seed in range(4)]
     after = [random.Random(3).randrange(2000, 9000) for _ in range(6)]
     with cutting(url, after) as (cut_url, cutter, _), envhub.connect(cut_url) as hub:
         with ThreadPoolExecutor(4) as pool:
-            together = list(pool.map(lambda seed: play(hub, seed), range(4)))
+            together = list(pool.map(lambda seed: episode(hub, seed, 60), range(4)))
 
         assert cutter.cuts > 1
     assert together == alone

@@ -8,35 +8,23 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from envhub.client.native import bounds
-from envhub.client.native.channel import Channel, Done, Making, Told
+from envhub.client.native.channel import Channel, Making, Told
 from envhub.client.native.line import Line
 from envhub.errors import ConnectionLost, EnvhubError, SessionClosed
 from envhub.results import Bill
 from envhub.wire import native
 
-_LATE = "the hub has not answered in time"
 
-
-class AwaitedChannel(Channel):
-    """As `Channel`.
-
-    Args:
-        line: to the hub.
-        environment: its name.
-    """
-
-    def __init__(self, line: Line, environment: str) -> None:
-        super().__init__(line, environment)
-        self._wanting = line.want
+class AwaitedChannel(Channel[Line]):
+    """As `Channel`."""
 
     async def open(self) -> None:
         """Open the session.
 
         Raises: as `RemoteHub.open`.
         """
-        late = f"the hub opened no session within {bounds.OPEN_S:g} s"
         try:
-            await _told(self.begin_open, bounds.OPEN_S, late)
+            await _told(self.begin_open, bounds.OPEN_S, bounds.NOT_OPENED)
         except BaseException:
             self._line.unsubscribe(self._number)
             with suppress(EnvhubError):  # it may have a place all the same, or get one
@@ -61,7 +49,7 @@ class AwaitedChannel(Channel):
 
         until = time.monotonic() + bounds.allowed_s(self.opened, stage)
         while self.is_full and self.over is None:
-            self._wanting()
+            self._line.want()
             await _told(self.begin_pause, until - time.monotonic())
         call = self.begin(stage, making, take)
         try:
@@ -69,13 +57,6 @@ class AwaitedChannel(Channel):
         except asyncio.CancelledError:
             self.stop(call)
             raise
-
-    def start(self, stage: str, making: Making, done: Done) -> None:
-        """Make one call, and have `done` told, once, of its answer or why there is none."""
-        try:
-            self.begin(stage, making, done)
-        except EnvhubError as error:
-            done(error)
 
     async def told_bill(self) -> Bill:
         """Return what the session has used so far; after its end, what it had used."""
@@ -98,7 +79,9 @@ class AwaitedChannel(Channel):
                 self.forget()
 
 
-async def _told(begin: Callable[[Told], None], at_most_s: float, late: str = _LATE) -> None:
+async def _told(
+    begin: Callable[[Told], None], at_most_s: float, late: str = bounds.LATE
+) -> None:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def told(error: EnvhubError | None) -> None:

@@ -13,29 +13,17 @@ from envhub.errors import ConnectionLost, EnvhubError, RemoteProtocolError, Sess
 from envhub.results import Bill
 from envhub.wire import native
 
-_LATE = "the hub has not answered in time"
 
-
-class BlockedChannel(Channel):
-    """As `Channel`.
-
-    Args:
-        line: to the hub.
-        environment: its name.
-    """
-
-    def __init__(self, line: ThreadLine, environment: str) -> None:
-        super().__init__(line, environment)
-        self._thread_line = line
+class BlockedChannel(Channel[ThreadLine]):
+    """As `Channel`."""
 
     def open(self) -> None:
         """Open the session.
 
         Raises: as `RemoteHub.open`.
         """
-        late = f"the hub opened no session within {bounds.OPEN_S:g} s"
         try:
-            self._wait(self.begin_open, bounds.OPEN_S, late)
+            self._wait(self.begin_open, bounds.OPEN_S, bounds.NOT_OPENED)
         except BaseException:
             self._leave()  # it may have a place all the same, or get one
             raise
@@ -54,7 +42,7 @@ class BlockedChannel(Channel):
         begun: list[Call] = []
         take = answers.append
         try:
-            self._thread_line.until(
+            self._line.until(
                 lambda: begun.append(self.begin(stage, making, take)),
                 lambda: bool(answers),
                 time.monotonic() + at_most_s,
@@ -69,7 +57,7 @@ class BlockedChannel(Channel):
             raise
         if not answers:
             begun[0].done = None
-            raise ConnectionLost(_LATE)
+            raise ConnectionLost(bounds.LATE)
         answer = answers[0]
         if isinstance(answer, EnvhubError):
             raise answer
@@ -78,7 +66,7 @@ class BlockedChannel(Channel):
     def stop(self, call: Call) -> None:
         """Have a call stopped at the hub. A signal's handler may do so, too."""
         call.cancelled = True
-        self._thread_line.send_soon(native.Cancel(self._number, call.request.op))
+        self._line.send_soon(native.Cancel(self._number, call.request.op))
 
     def told_bill(self) -> Bill:
         """Return what the session has used so far; after its end, what it had used."""
@@ -99,7 +87,7 @@ class BlockedChannel(Channel):
             if not self._is_ended:
                 self._leave()
             self.forget()
-            self._thread_line.look_again()
+            self._line.look_again()
 
     def give_up(self, error: EnvhubError) -> None:
         """Wait no more. What the hub did not understand is never said again."""
@@ -108,10 +96,12 @@ class BlockedChannel(Channel):
         else:
             self.cut_off(error)
 
-    def _wait(self, begin: Callable[[Told], None], at_most_s: float, late: str = _LATE) -> None:
+    def _wait(
+        self, begin: Callable[[Told], None], at_most_s: float, late: str = bounds.LATE
+    ) -> None:
         told: list[EnvhubError | None] = []
         until = time.monotonic() + at_most_s
-        self._thread_line.until(lambda: begin(told.append), lambda: bool(told), until)
+        self._line.until(lambda: begin(told.append), lambda: bool(told), until)
         if not told:
             raise ConnectionLost(late)
         if told[0] is not None:
@@ -119,4 +109,4 @@ class BlockedChannel(Channel):
 
     def _leave(self) -> None:
         self._line.unsubscribe(self._number)
-        self._thread_line.leave(self._number, self._key)
+        self._line.leave(self._number, self._key)

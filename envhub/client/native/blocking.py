@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import cycle
@@ -17,21 +17,15 @@ from typing import TYPE_CHECKING, Any
 from envhub.batch import Gathering, Outcome
 from envhub.client.native import bounds
 from envhub.client.native.blocked import BlockedChannel
-from envhub.client.native.channel import Making, stepping
+from envhub.client.native.channel import Making, resetting, stepping
 from envhub.client.native.threadline import ThreadLine
-from envhub.errors import (
-    ConnectionLost,
-    EnvhubError,
-    HubForked,
-    RemoteProtocolError,
-    SessionLost,
-)
+from envhub.client.native.unwaited import Unwaited
+from envhub.errors import ConnectionLost, HubForked, SessionLost
 from envhub.results import Bill, Record, StepResult
 from envhub.wire import calls, native
 
 if TYPE_CHECKING:
     from envhub.client.native.address import Address
-    from envhub_sandbox import Receipt
 
 
 class SyncRemoteHub:
@@ -114,7 +108,7 @@ class SyncRemoteHub:
         self.close()
 
 
-class SyncRemoteSession:
+class SyncRemoteSession(Unwaited[BlockedChannel]):
     """One client's use of one environment, over many episodes. Blocking; see RemoteSession.
 
     Args:
@@ -138,50 +132,21 @@ class SyncRemoteSession:
         channel.open()
         return channel
 
-    @property
-    def title(self) -> str:
-        """The environment's name and version."""
-        return self._channel.title
-
     def reset(
         self, seed: int | None = None, *, episode_id: str | None = None, **options: Any
     ) -> StepResult:
         """Begin an episode. Arguments and errors are those of `Session.reset`."""
-        data = bounds.checked(calls.options(seed, episode_id, options))
+        making = resetting(seed, episode_id, options)
         with self._lock:
             if isinstance(self._channel.over, SessionLost) and not self._closed:
                 self._channel = self._opened()
-            answer = self._channel.call(
-                "reset", lambda channel, op, acked: native.Reset(channel, op, acked, data)
-            )
+            answer = self._channel.call("reset", making)
         return calls.result(calls.expect(answer, native.Observed))
 
     def step(self, action: Any) -> StepResult:
         """Take one action. Arguments and errors are those of `Session.step`."""
         answer = self._call("step", stepping(action))
         return calls.result(calls.expect(answer, native.Observed))
-
-    def begin_step(self, action: Any, done: Callable[[Outcome], None]) -> None:
-        """Begin a step, and have `done` told of what it comes to. For batches.
-
-        Raises:
-            InvalidAction: it cannot be sent.
-        """
-        making = stepping(action)
-
-        def take(answer: native.Answer | EnvhubError) -> None:
-            if not isinstance(answer, EnvhubError):
-                try:
-                    done(calls.result(calls.expect(answer, native.Observed)))
-                    return
-                except RemoteProtocolError as error:
-                    answer = error
-            done(answer)
-
-        try:
-            self._channel.begin("step", making, take)
-        except EnvhubError as error:
-            done(error)
 
     def stream(self, action: Any) -> Generator[StepResult, None, None]:
         """Take one action and yield each part of it. As `Session.stream`."""
@@ -208,26 +173,6 @@ class SyncRemoteSession:
             answer = self._call("state", native.Describe)
             self._described = calls.expect(answer, native.Described)
         return self._described
-
-    @property
-    def limits(self) -> dict[str, float]:
-        """The limits in force by name, the hub's caps applied; 0 is no limit."""
-        return self._channel.limits
-
-    @property
-    def output(self) -> str:
-        """What the environment printed during the last call, the last 64 KiB of it."""
-        return self._channel.output
-
-    @property
-    def receipt(self) -> Receipt:
-        """Which isolation is live around the session's process: see `RemoteSession.receipt`."""
-        return self._channel.receipt
-
-    @property
-    def pid(self) -> int:
-        """The number of the session's process on the hub's machine; 0 if none is known."""
-        return self._channel.pid
 
     @property
     def bill(self) -> Bill:

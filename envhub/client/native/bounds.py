@@ -10,6 +10,8 @@ from envhub.wire import native
 MARGIN_S = 30.0  # beyond the hub's own deadline for a call
 CLOSE_S = 5.0  # likewise, for one that nobody misses
 OPEN_S = 600.0  # for a place in the hub's queue, and a worker's start
+LATE = "the hub has not answered in time"
+NOT_OPENED = f"the hub opened no session within {OPEN_S:g} s"
 _FRAME_BYTES = 8 * 1024 * 1024  # of requests together, unless a single one is longer
 _FIELDS_BYTES = 128  # of a request, beside what it carries
 _LONGEST_S = 24 * 3600.0  # where the hub says nothing sensible of a deadline

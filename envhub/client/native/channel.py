@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from envhub.client.native import bounds
 from envhub.errors import ConnectionLost, EnvhubError, InvalidAction, SessionClosed
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Done = Callable[["native.Answer | EnvhubError"], object]
 Told = Callable[["EnvhubError | None"], object]  # that it is so, or why it will not be
 Making = Callable[[int, int, int], native.Numbered]  # of channel, number, and acked
+L = TypeVar("L", bound="Spoken")
 
 
 class Spoken(Protocol):
@@ -61,7 +62,7 @@ class Call:
     cancelled: bool = False
 
 
-class Channel:
+class Channel(Generic[L]):
     """A session of the hub's, from its opening to its end. Not opened again after that.
 
     Args:
@@ -75,7 +76,7 @@ class Channel:
         over: why nobody may call it any more; None as long as one may.
     """
 
-    def __init__(self, line: Spoken, environment: str) -> None:
+    def __init__(self, line: L, environment: str) -> None:
         self._line = line
         self._environment = environment
         self._key = os.urandom(16)
@@ -161,6 +162,13 @@ class Channel:
             del self._calls[op]
             raise
         return call
+
+    def start(self, stage: str, making: Making, done: Done) -> None:
+        """As `begin`, but `done` is told, too, why the call cannot be made."""
+        try:
+            self.begin(stage, making, done)
+        except EnvhubError as error:
+            done(error)
 
     @property
     def is_full(self) -> bool:
@@ -280,7 +288,17 @@ class Channel:
         """Give up what has waited for too long."""
         for call in list(self._calls.values()):
             if call.until < now:
-                _give_up(call, ConnectionLost("the hub has not answered in time"))
+                _give_up(call, ConnectionLost(bounds.LATE))
+
+
+def resetting(seed: int | None, episode_id: str | None, options: dict[str, Any]) -> Making:
+    """Return what makes the request of a reset.
+
+    Raises:
+        InvalidOption: it cannot be sent.
+    """
+    data = bounds.checked(calls.options(seed, episode_id, options))
+    return lambda channel, op, acked: native.Reset(channel, op, acked, data)
 
 
 def stepping(action: Any, *, stream: bool = False) -> Making:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from envhub.client.native import bounds
 from envhub.client.native.threadline import ThreadLine
 from envhub.errors import ConnectionLost
 from envhub.wire import native
@@ -35,4 +36,4 @@ def exchange(
                 line.send(request)
 
     if not line.until(begin, done, time.monotonic() + at_most_s):
-        line.fail(ConnectionLost("the hub has not answered in time"))
+        line.fail(ConnectionLost(bounds.LATE))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from envhub.client import speech
 from envhub.client.native.address import Address, refusal
 from envhub.client.native.bounds import framed
+from envhub.client.native.pauses import longer
 from envhub.client.native.subscriber import LoopSubscriber
 from envhub.errors import ConnectionLost, EnvhubError, RemoteProtocolError, UsageError
 from envhub.wire import native
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from envhub.client.direct import Direct
 
 MAX_REPLY_BYTES = 256 * 1024 * 1024  # one frame of the hub's; an observation's limit is below
-_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0  # between two attempts to connect
 _PING_S = 20.0
 _LOOK_S = 1.0  # between two looks at who has waited for too long
 NOT_AGAIN = (1002, 1009)  # by which the hub says that it takes no such message
@@ -149,8 +149,7 @@ class Line:
                 if self._socket is not None:
                     await self._until_cut(self._socket)
                     # a hub that hangs up on everybody is not asked all the time
-                    longer = min(max(2 * pause, _PAUSE_S), _LONGEST_PAUSE_S)
-                    pause = 0.0 if self._has_heard else longer
+                    pause = 0.0 if self._has_heard else longer(pause)
                     await asyncio.sleep(pause)
                 self._has_heard = False
                 self._socket = await self._reconnected()
@@ -210,7 +209,7 @@ class Line:
     async def _reconnected(self) -> Direct:
         """Return a new connection, however long it takes; after a while nobody waits for it."""
         until = time.monotonic() + self._reconnect_s
-        pause = _PAUSE_S
+        pause = 0.0
         while True:
             try:
                 return await self._connected()
@@ -220,9 +219,9 @@ class Line:
                     self._wanted.clear()
                     await self._wanted.wait()  # until somebody calls again
                     until = time.monotonic() + self._reconnect_s
-                    pause = _PAUSE_S
+                    pause = 0.0
+            pause = longer(pause)
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _resume(self) -> None:
         """Say again all that is not answered: what was sent since the cut is part of it."""

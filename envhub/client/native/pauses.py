@@ -7,6 +7,11 @@ import time
 _PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0  # between two attempts to connect
 
 
+def longer(pause_s: float) -> float:
+    """Return how long to wait after an attempt that has failed, and `pause_s` before it."""
+    return min(max(2 * pause_s, _PAUSE_S), _LONGEST_PAUSE_S)
+
+
 class Pauses:
     """Of one line.
 
@@ -34,7 +39,7 @@ class Pauses:
 
     def failed(self) -> None:
         """Note that there was none to be had."""
-        self.next_s = min(max(2 * self.next_s, _PAUSE_S), _LONGEST_PAUSE_S)
+        self.next_s = longer(self.next_s)
 
     def given_up(self) -> None:
         """Note that nobody waits for one any more: whoever calls next tries at once."""

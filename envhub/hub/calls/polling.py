@@ -27,7 +27,7 @@ _CLOSE_S = 30.0
 # Python runs a signal's handler between two bytecodes, and one that comes between the last of
 # them and the wait not before the wait is over
 _LOOK_S = 0.5
-_LOOK_MS = 500
+_LOOK_MS = int(_LOOK_S * 1000)
 
 
 class Poll:
